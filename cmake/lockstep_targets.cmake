@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# lockstep_library, lockstep_executable and lockstep_test: one way to declare a target.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+
+add_library(lockstep_options INTERFACE)
+target_compile_options(lockstep_options INTERFACE
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
+  # Bits must not depend on what the compiler chooses to contract or reassociate.
+  -ffp-contract=off -fno-fast-math
+  $<$<BOOL:${LOCKSTEP_WERROR}>:-Werror>)
+target_include_directories(lockstep_options INTERFACE "${PROJECT_SOURCE_DIR}")
+target_link_libraries(lockstep_options INTERFACE Threads::Threads)
+if(LOCKSTEP_SANITIZER)
+  add_compile_options(-fsanitize=${LOCKSTEP_SANITIZER} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${LOCKSTEP_SANITIZER})
+endif()
+
+# lockstep_library(name SOURCES a.cc b.cc DEPS x y): a static library `lockstep_<name>`, alias `lockstep::<name>`.
+function(lockstep_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  if(ARG_SOURCES)
+    add_library(lockstep_${name} STATIC ${ARG_SOURCES})
+    target_link_libraries(lockstep_${name} PUBLIC lockstep_options ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
+  else()
+    add_library(lockstep_${name} INTERFACE)
+    target_link_libraries(lockstep_${name} INTERFACE lockstep_options ${ARG_DEPS})
+  endif()
+  add_library(lockstep::${name} ALIAS lockstep_${name})
+endfunction()
+
+# lockstep_executable(name SOURCES main.cc DEPS x y): a program, installed.
+function(lockstep_executable name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE lockstep_options ${ARG_DEPS})
+  install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endfunction()
+
+# lockstep_test(name LABEL unit SOURCES a_test.cc DEPS x [TIMEOUT 60] [PROCESSORS 1]): one GoogleTest program.
+function(lockstep_test name)
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT;PROCESSORS" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  if(NOT ARG_PROCESSORS)
+    set(ARG_PROCESSORS 1)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE lockstep_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  add_test(NAME ${ARG_LABEL}/${name} COMMAND ${name} --gtest_brief=1)
+  set_tests_properties(${ARG_LABEL}/${name} PROPERTIES
+    LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ARG_PROCESSORS}
+    ENVIRONMENT "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp ignore_noninstrumented_modules=1 report_mutex_bugs=0;ASAN_OPTIONS=detect_leaks=0;LOCKSTEP_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};LOCKSTEP_SOURCE_DIR=${PROJECT_SOURCE_DIR}")
+endfunction()

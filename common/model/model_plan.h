@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a model is, without arithmetic: each layer's shapes and parameters, worked out from the spec.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/model/violations.h"
+#include "common/shape.h"
+#include "lockstep/v1/model.pb.h"
+
+namespace lockstep {
+
+enum class Initializer { kZeros, kGlorotUniform, kHeUniform };
+
+// One trainable tensor.
+struct ParameterPlan {
+  // "dense_1/kernel".
+  std::string name;
+  Shape shape;
+  Initializer initializer = Initializer::kZeros;
+  // For the initialiser's scale.
+  int64_t fan_in = 1;
+  int64_t fan_out = 1;
+};
+
+// One layer after shape inference. A dense layer with an activation becomes two of these.
+struct LayerPlan {
+  // "dense_1", unique in the model.
+  std::string name;
+  // Registry name: "dense".
+  std::string kind;
+  // As in the job file, for messages: "model.layers[2]".
+  std::string field;
+  // The layer's attributes; `kind` names the field of the oneof that is set.
+  lockstep::v1::LayerSpec spec;
+  // Of one sample.
+  Shape input;
+  Shape output;
+  std::vector<ParameterPlan> parameters;
+};
+
+struct ModelPlan {
+  Shape input;
+  Shape output;
+  std::vector<LayerPlan> layers;
+
+  // Trainable numbers.
+  int64_t parameter_count() const;
+};
+
+// Limits that keep a hostile spec from costing memory.
+inline constexpr int kMaxLayers = 10'000;
+inline constexpr int64_t kMaxTensorElements = int64_t{1} << 31;
+inline constexpr int64_t kMaxParameters = int64_t{1} << 33;
+
+// Infers every shape from the shape of one sample. Adds what is wrong to `violations`; the plan is
+// then incomplete.
+ModelPlan PlanModel(const lockstep::v1::ModelSpec& spec, const Shape& input, Violations& violations);
+
+// What PlanModel asks of each kind of layer: reads plan.spec and plan.input, and fills in
+// plan.output and plan.parameters. Stateless. The functions are in common/model/layers/.
+using DescribeFunction = void (*)(LayerPlan& plan, Violations& violations);
+
+}  // namespace lockstep

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order of the samples as a function: a keyed permutation of [0, n), O(1) in time and memory.
+#pragma once
+
+#include <cstdint>
+
+namespace lockstep {
+
+// A Feistel network over the smallest even number of bits that holds n, with Philox as the round
+// function, walked until the value falls below n (at most four rounds of walking on average).
+// Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002.
+class Permutation {
+ public:
+  // n >= 1. `seed` and `epoch` choose the permutation.
+  Permutation(uint64_t n, uint64_t seed, uint64_t epoch);
+
+  // The sample at `position`, which must be below n. Thread-safe.
+  uint64_t operator()(uint64_t position) const;
+
+ private:
+  uint64_t Encrypt(uint64_t value) const;
+
+  uint64_t n_;
+  uint64_t seed_;
+  uint64_t epoch_;
+  int half_bits_;
+  uint64_t half_mask_;
+};
+
+}  // namespace lockstep
