@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dataset: samples and targets in host memory as they were stored, read once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/shape.h"
+#include "lockstep/v1/job.pb.h"
+#include "worker/device/tensor.h"
+
+namespace lockstep {
+
+// One part (training or test). Memory belongs to the Dataset.
+struct DataTable {
+  // [samples, width], kU8 or kF32. x = value * scale + offset.
+  Tensor features;
+  float scale = 1.0f;
+  float offset = 0.0f;
+  // kI32 [samples] or kF32 [samples, target_width].
+  Tensor targets;
+  int64_t samples = 0;
+};
+
+class Dataset {
+ public:
+  virtual ~Dataset() = default;
+  virtual const DataTable& train() const = 0;
+  virtual const DataTable& test() const = 0;
+  // Of one sample.
+  virtual const Shape& sample_shape() const = 0;
+};
+
+// Reads and checks all of it: sizes, counts, labels within [0, classes). `classes` 0: targets are
+// numbers. Errors name the file, the place and the value.
+absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const lockstep::v1::DatasetSpec& spec,
+                                                     const std::vector<std::string>& data_roots, uint64_t seed,
+                                                     int64_t classes);
+
+}  // namespace lockstep

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Views of device memory. A Tensor owns nothing and is cheap to pass by value.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "common/shape.h"
+
+namespace lockstep {
+
+// kF64 exists so that the same layers can be checked against finite differences.
+enum class DType : uint8_t { kF32, kF64, kU8, kI32, kI64 };
+
+constexpr size_t SizeOf(DType type) {
+  switch (type) {
+    case DType::kU8: return 1;
+    case DType::kF32:
+    case DType::kI32: return 4;
+    case DType::kF64:
+    case DType::kI64: return 8;
+  }
+  return 0;
+}
+
+// Row-major and dense. `data` is device memory and outlives the view.
+struct Tensor {
+  void* data = nullptr;
+  Shape shape;
+  DType type = DType::kF32;
+
+  int64_t elements() const { return shape.elements(); }
+  size_t bytes() const { return static_cast<size_t>(elements()) * SizeOf(type); }
+  template <typename T>
+  T* as() const { return static_cast<T*>(data); }
+  // The same memory with another shape of as many elements, or fewer.
+  Tensor Reshaped(const Shape& s) const { return {data, s, type}; }
+};
+
+}  // namespace lockstep
