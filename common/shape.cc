@@ -27,9 +27,7 @@ std::string Shape::ToString() const {
   return s + "]";
 }
 
-bool Shape::operator==(const Shape& other) const {
-  return std::ranges::equal(dims(), other.dims());
-}
+bool Shape::operator==(const Shape& other) const { return std::ranges::equal(dims(), other.dims()); }
 
 int64_t CheckedElements(std::span<const int64_t> dims, int64_t limit) {
   int64_t n = 1;

@@ -11,11 +11,11 @@
 #define LOCKSTEP_CONCAT(a, b) LOCKSTEP_CONCAT_INNER(a, b)
 
 // Returns the status of `expression` from the enclosing function unless it is OK.
-#define LOCKSTEP_RETURN_IF_ERROR(expression)                                          \
-  do {                                                                                \
-    if (absl::Status lockstep_status = (expression); !lockstep_status.ok()) {         \
-      return lockstep_status;                                                         \
-    }                                                                                 \
+#define LOCKSTEP_RETURN_IF_ERROR(expression)                                  \
+  do {                                                                        \
+    if (absl::Status lockstep_status = (expression); !lockstep_status.ok()) { \
+      return lockstep_status;                                                 \
+    }                                                                         \
   } while (false)
 
 // LOCKSTEP_ASSIGN_OR_RETURN(auto x, MakeX()): the value, or an early return of the status.

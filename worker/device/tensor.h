@@ -14,11 +14,14 @@ enum class DType : uint8_t { kF32, kF64, kU8, kI32, kI64 };
 
 constexpr size_t SizeOf(DType type) {
   switch (type) {
-    case DType::kU8: return 1;
+    case DType::kU8:
+      return 1;
     case DType::kF32:
-    case DType::kI32: return 4;
+    case DType::kI32:
+      return 4;
     case DType::kF64:
-    case DType::kI64: return 8;
+    case DType::kI64:
+      return 8;
   }
   return 0;
 }
@@ -32,7 +35,9 @@ struct Tensor {
   int64_t elements() const { return shape.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * SizeOf(type); }
   template <typename T>
-  T* as() const { return static_cast<T*>(data); }
+  T* as() const {
+    return static_cast<T*>(data);
+  }
   // The same memory with another shape of as many elements, or fewer.
   Tensor Reshaped(const Shape& s) const { return {data, s, type}; }
 };
