@@ -33,7 +33,7 @@ def refusal(root, path, quote, included):
     if own in RULES["free"]:
         return None
     if other is None:
-        beside = quote == '"' and (root / path).with_name(included).exists()
+        beside = quote == '"' and ((root / path).parent / included).exists()
         return f'"{included}": own headers are included by their path from the root' if beside else None
     if other == own or other in RULES["folders"].get(own, []):
         return None
