@@ -3,7 +3,8 @@
 import unittest
 
 import grpc
-from service import Service, await_true
+from harness import wait_until
+from service import Service
 
 
 class ForeignClientTest(unittest.TestCase):
@@ -41,7 +42,7 @@ class ForeignClientTest(unittest.TestCase):
         job = self.service.submit(self.service.spec("long", epochs=1_000_000), request_id="foreign-1")
         again = self.service.submit(self.service.spec("long", epochs=1_000_000), request_id="foreign-1")
         self.assertEqual(again.job_id, job.job_id)
-        await_true("the job to run", lambda: self.service.get(job.job_id).progress.step > 0)
+        wait_until("the job to run", lambda: self.service.get(job.job_id).progress.step > 0)
         self.service.cancel(job.job_id)
         last = list(self.service.watch(job.job_id))[-1]
         self.assertEqual(last.state_changed.state, self.service.job.JOB_STATE_CANCELLED, last)

@@ -10,9 +10,10 @@ import urllib.parse
 import urllib.request
 
 import yaml
-from service import ROOT, Service, await_true
+from harness import SOURCE, wait_until
+from service import Service
 
-DEPLOY = ROOT / "deploy"
+DEPLOY = SOURCE / "deploy"
 DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/training.json").read_text())
 
 
@@ -45,7 +46,7 @@ class PrometheusTest(unittest.TestCase):
         config = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())
         config["global"].update(scrape_interval="500ms", evaluation_interval="500ms")
         config["rule_files"] = [str(DEPLOY / "prometheus" / name) for name in config["rule_files"]]
-        config["scrape_configs"][0]["static_configs"][0]["targets"] = [cls.service.address["http"]]
+        config["scrape_configs"][0]["static_configs"][0]["targets"] = [cls.service.coordinator.http]
         path = cls.service.folder / "prometheus.yml"
         path.write_text(yaml.safe_dump(config))
         # Prometheus cannot say which port it was given, so find a free one; another may take it first.
@@ -56,7 +57,7 @@ class PrometheusTest(unittest.TestCase):
                     ["prometheus", f"--config.file={path}", f"--storage.tsdb.path={cls.service.folder / 'tsdb'}",
                      f"--web.listen-address={address}"], stdout=log, stderr=log)
             cls.url = f"http://{address}"
-            if await_true("Prometheus to be ready or to end", lambda: cls.prometheus.poll() or cls.ready()) is True:
+            if wait_until("Prometheus to be ready or to end", lambda: cls.prometheus.poll() or cls.ready()) is True:
                 return
         raise RuntimeError((cls.service.folder / "prometheus.log").read_text()[-2000:])
 
@@ -82,10 +83,10 @@ class PrometheusTest(unittest.TestCase):
             for target in panel["targets"]:
                 expression = target["expr"].replace("$job_id", self.job_id).replace("$__rate_interval", "10s")
                 with self.subTest(panel=panel["title"], expression=expression):
-                    self.assertTrue(await_true(f"data for {expression}", lambda e=expression: self.query(e)))
+                    self.assertTrue(wait_until(f"data for {expression}", lambda e=expression: self.query(e)))
                     asked += 1
         self.assertGreaterEqual(asked, 10)
-        workers = await_true("two workers up", lambda: [
+        workers = wait_until("two workers up", lambda: [
             r for r in self.query(f'lockstep_workers_up{{job_id="{self.job_id}"}}') if r["value"][1] == "2"])
         self.assertEqual(len(workers), 1)
 
@@ -93,15 +94,15 @@ class PrometheusTest(unittest.TestCase):
         def values():
             return json.loads(fetch(self.url + "/api/v1/label/job_id/values"))["data"]
 
-        self.assertIn(self.job_id, await_true("a job_id label", values))
+        self.assertIn(self.job_id, wait_until("a job_id label", values))
 
     def test_promtool_accepts_the_metrics(self):
-        await_true("a training metric", lambda: b"lockstep_train_loss" in self.metrics())
+        wait_until("a training metric", lambda: b"lockstep_train_loss" in self.metrics())
         checked = promtool("metrics", input=self.metrics())
         self.assertEqual((checked.returncode, checked.stdout + checked.stderr), (0, b""))
 
     def metrics(self):
-        return fetch(f"http://{self.service.address['http']}/metrics")
+        return fetch(f"http://{self.service.coordinator.http}/metrics")
 
     def test_promtool_accepts_the_configuration(self):
         checked = promtool("config", str(DEPLOY / "prometheus/prometheus.yml"))
@@ -112,7 +113,7 @@ class PrometheusTest(unittest.TestCase):
     def test_alerts_are_loaded_and_quiet(self):
         rules = json.loads(fetch(self.url + "/api/v1/rules"))["data"]["groups"][0]["rules"]
         self.assertGreaterEqual(len(rules), 4)
-        await_true("the rules to be evaluated", lambda: all(
+        wait_until("the rules to be evaluated", lambda: all(
             r["health"] == "ok" for r in json.loads(fetch(self.url + "/api/v1/rules"))["data"]["groups"][0]["rules"]))
         alerts = json.loads(fetch(self.url + "/api/v1/alerts"))["data"]["alerts"]
         self.assertEqual([a for a in alerts if a["state"] == "firing"], [])

@@ -1,32 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the end-to-end tests share: a real coordinator, stubs made from the protos, a small data set."""
+"""A client made from the protos alone, with its coordinator and a small data set."""
 import importlib
-import json
-import os
+import pathlib
 import random
 import struct
 import subprocess
 import sys
 import tempfile
-import time
-from pathlib import Path
 
 import grpc
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(os.environ.get("LOCKSTEP_BIN_DIR", ROOT / "build/cpu-release/bin"))
-
-
-def await_true(what, condition, seconds=60):
-    """Polls condition until it returns something true, and returns that."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds} s for: {what}")
-        time.sleep(0.05)
+from harness import SOURCE, Coordinator
 
 
 def write_digits(folder, train=512, test=128, side=8):
@@ -42,40 +25,23 @@ def write_digits(folder, train=512, test=128, side=8):
 
 
 class Service:
-    """lockstepd on free ports with a state folder of its own, and a client's stubs for it."""
+    """A coordinator with two slots, and Python stubs for it in `training`."""
 
     def __init__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="lockstep-e2e-")
-        self.folder = Path(self._folder.name)
+        self.folder = pathlib.Path(self._folder.name)
         write_digits(self.folder / "data/digits")
         self._make_stubs()
-        self.log = self.folder / "lockstepd.log"
-        ready = self.folder / "ready.json"
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [BIN / "lockstepd", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--state-dir",
-                 self.folder / "state", "--data-root", self.folder / "data", "--slots", "2", "--ready-file", ready],
-                stdout=log, stderr=log)
-        try:
-            await_true("the coordinator's ready file", lambda: self._alive() and ready.exists() and ready.stat().st_size)
-            self.address = json.loads(ready.read_text())
-        except Exception:
-            self.stop()
-            raise
-        self.channel = grpc.insecure_channel(self.address["grpc"])
+        self.coordinator = Coordinator([self.folder / "data"], slots=2)
+        self.channel = grpc.insecure_channel(self.coordinator.grpc)
         self.training = self.service.TrainingServiceStub(self.channel)
-
-    def _alive(self):
-        if self.process.poll() is not None:
-            raise RuntimeError(f"lockstepd ended with {self.process.returncode}: {self.log.read_text()[-2000:]}")
-        return True
 
     def _make_stubs(self):
         """Python stubs from the protos alone, with the distribution's compiler."""
         out = self.folder / "stubs"
         out.mkdir()
-        protos = sorted(str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto").rglob("*.proto"))
-        subprocess.run(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}",
+        protos = sorted(str(p.relative_to(SOURCE / "proto")) for p in (SOURCE / "proto").rglob("*.proto"))
+        subprocess.run(["protoc", f"-I{SOURCE / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}",
                         "--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin", *protos], check=True)
         sys.path.insert(0, str(out))
         self.messages = importlib.import_module("lockstep.v1.training_service_pb2")
@@ -110,15 +76,6 @@ class Service:
                 yield response.event
 
     def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            self.process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            raise
-        finally:
-            if self.process.returncode != 0:
-                print(self.log.read_text()[-4000:], file=sys.stderr)
-            self._folder.cleanup()
+        self.channel.close()
+        self.coordinator.stop(seconds=30)
+        self._folder.cleanup()
