@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every source file: a licence line first, at most 500 lines, and no conditional compilation but in
-the few files where the CUDA plug-in and the host share code."""
+the few files that choose a device or an instruction set."""
 import re
 
 from source_files import files, main
 
 SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".def", ".proto", ".py", ".cmake", "CMakeLists.txt")
 MAX_LINES = 500
-# Places where the preprocessor may choose.
-SEAMS = re.compile(r"(^|/)(cuda|nccl)/|^common/rng\.h$|\.def$")
+# Where the preprocessor may choose: device code, and the choice of the instruction set.
+SEAMS = re.compile(r"(^|/)(cuda|nccl)/|^common/rng\.h$|^worker/device/cpu/kernels\.cc$|\.def$")
 CONDITIONAL = re.compile(r"^\s*#\s*(if|ifdef|ifndef|elif)\b")
 
 
