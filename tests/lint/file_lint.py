@@ -5,7 +5,7 @@ import re
 
 from source_files import files, main
 
-SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".def", ".proto", ".py", ".cmake", "CMakeLists.txt")
+SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".inc", ".def", ".proto", ".py", ".cmake", "CMakeLists.txt")
 MAX_LINES = 500
 # Where the preprocessor may choose: device code, and the choice of the instruction set.
 SEAMS = re.compile(r"(^|/)(cuda|nccl)/|^common/rng\.h$|^worker/device/cpu/kernels\.cc$|\.def$")

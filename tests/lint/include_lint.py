@@ -42,7 +42,7 @@ def refusal(root, path, quote, included):
 
 def check(root):
     messages = []
-    for path in files(root, (".h", ".cc", ".cu", ".cuh", ".def")):
+    for path in files(root, (".h", ".cc", ".cu", ".cuh", ".inc", ".def")):
         for number, line in enumerate((root / path).read_text(encoding="utf-8").splitlines(), 1):
             match = INCLUDE.match(line)
             reason = match and refusal(root, str(path), match[1], match[2])
