@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/train/reporter.h"
+
+namespace lockstep {
+
+namespace {
+
+// Often enough for a live picture, seldom enough to cost nothing.
+constexpr std::chrono::milliseconds kRange{200};
+
+void Add(LossSums& to, const LossSums& from) {
+  to.loss += from.loss;
+  to.correct += from.correct;
+  to.squared_error += from.squared_error;
+  to.target += from.target;
+  to.target_squared += from.target_squared;
+}
+
+}  // namespace
+
+Reporter::Reporter(const Clock* clock, bool classification, int64_t total_steps, int64_t generation)
+    : clock_(clock), classification_(classification), total_steps_(total_steps), generation_(generation) {}
+
+void Reporter::Begin(int64_t step) {
+  began_ = clock_->Now();
+  first_step_ = step;
+  steps_ = 0;
+  rows_ = 0;
+  sums_ = {};
+  seconds_ = {};
+}
+
+void Reporter::AddStep(const LossSums& sums, int64_t rows, const StepSeconds& seconds) {
+  ++steps_;
+  rows_ += rows;
+  Add(sums_, sums);
+  Add(epoch_sums.sums, sums);
+  epoch_sums.rows += rows;
+  seconds_.data += seconds.data;
+  seconds_.forward += seconds.forward;
+  seconds_.backward += seconds.backward;
+  seconds_.allreduce += seconds.allreduce;
+  seconds_.optimizer += seconds.optimizer;
+}
+
+bool Reporter::Due() const { return clock_->Now() - began_ >= kRange; }
+
+v1::StepsCommitted Reporter::Take(double learning_rate) {
+  v1::StepsCommitted range;
+  range.set_generation(generation_);
+  range.set_first_step(first_step_);
+  range.set_end_step(first_step_ + steps_);
+  range.set_total_steps(total_steps_);
+  if (steps_ == 0) return range;
+  const double seconds = std::chrono::duration<double>(clock_->Now() - began_).count();
+  range.set_loss(sums_.loss / static_cast<double>(rows_));
+  if (classification_) range.set_accuracy(sums_.correct / static_cast<double>(rows_));
+  range.set_learning_rate(learning_rate);
+  range.set_samples(rows_);
+  range.set_samples_per_second(seconds > 0 ? static_cast<double>(rows_) / seconds : 0);
+  const double n = static_cast<double>(steps_);
+  v1::StepPhases& phases = *range.mutable_phases();
+  phases.set_data_seconds(seconds_.data / n);
+  phases.set_forward_seconds(seconds_.forward / n);
+  phases.set_backward_seconds(seconds_.backward / n);
+  phases.set_allreduce_seconds(seconds_.allreduce / n);
+  phases.set_optimizer_seconds(seconds_.optimizer / n);
+  Begin(first_step_ + steps_);
+  return range;
+}
+
+Scores Score(const LossSums& sums, int64_t rows, int64_t target_width, bool classification) {
+  const double n = static_cast<double>(rows);
+  Scores scores{.loss = sums.loss / n, .classification = classification};
+  if (classification) {
+    scores.accuracy = sums.correct / n;
+    return scores;
+  }
+  const double values = n * static_cast<double>(target_width);
+  const double spread = sums.target_squared - sums.target * sums.target / values;
+  // A constant target has nothing to explain.
+  scores.r_squared = spread > 0 ? 1.0 - sums.squared_error / spread : 0.0;
+  return scores;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// GrpcSession: one rank's stream to the coordinator.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "lockstep/v1/worker_service.pb.h"
+#include "worker/train/coordinator_link.h"
+
+namespace lockstep {
+
+class GrpcSession : public CoordinatorLink {
+ public:
+  // Says hello and waits for the welcome. `on_lost` is called at most once, from the session's own
+  // thread, when the stream ends before Close. UNAVAILABLE where nobody answers within `timeout`;
+  // otherwise what the coordinator said.
+  static absl::StatusOr<std::unique_ptr<GrpcSession>> Connect(const std::string& address, lockstep::v1::Hello hello,
+                                                              std::chrono::milliseconds timeout,
+                                                              std::function<void(const std::string&)> on_lost);
+
+  virtual const lockstep::v1::Welcome& welcome() const = 0;
+  // Sends what is queued and a last word, and ends the stream. Waits at most `timeout`.
+  virtual void Close(lockstep::v1::Goodbye goodbye, std::chrono::milliseconds timeout) = 0;
+};
+
+}  // namespace lockstep

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/train/worker_process.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <future>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/clock.h"
+#include "common/model/job_plan.h"
+#include "common/status_macros.h"
+#include "spdlog/spdlog.h"
+#include "worker/comm/mpi/mpi_communicator.h"
+#include "worker/data/dataset.h"
+#include "worker/device/device.h"
+#include "worker/train/session.h"
+#include "worker/train/trainer.h"
+
+namespace lockstep {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kConnectTimeout{30'000};
+constexpr milliseconds kCloseTimeout{5'000};
+// A peer that computes a large step is silent for its length, one that is dead for ever; the
+// coordinator sees the dead one's stream end long before this.
+constexpr milliseconds kExchangeTimeout{600'000};
+
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+absl::StatusOr<JobPlan> MakePlan(const v1::Welcome& welcome) {
+  Violations violations;
+  const std::vector<std::string> roots(welcome.data_roots().begin(), welcome.data_roots().end());
+  const DatasetInfo info = ProbeDataset(welcome.spec().dataset(), roots, violations);
+  JobPlan plan;
+  if (violations.empty()) plan = PlanJob(welcome.spec(), &info, violations);
+  if (!violations.empty()) {
+    const Violation& first = violations.list().front();
+    return absl::InvalidArgumentError(absl::StrCat(first.field, ": ", first.description));
+  }
+  if (plan.logical_shards != welcome.logical_shards() || plan.total_steps != welcome.total_steps()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the data changed since the job was submitted: ", plan.total_steps, " steps instead of ",
+                     welcome.total_steps(), "; submit it again"));
+  }
+  return plan;
+}
+
+// The data is read while MPI starts up: each takes a few tenths of a second.
+struct Loaded {
+  JobPlan plan;
+  std::unique_ptr<Dataset> dataset;
+};
+absl::StatusOr<Loaded> Load(const v1::Welcome& welcome) {
+  Loaded loaded;
+  LOCKSTEP_ASSIGN_OR_RETURN(loaded.plan, MakePlan(welcome));
+  const std::vector<std::string> roots(welcome.data_roots().begin(), welcome.data_roots().end());
+  const int64_t classes = loaded.plan.dataset.classification ? loaded.plan.model.output.elements() : 0;
+  LOCKSTEP_ASSIGN_OR_RETURN(loaded.dataset,
+                            OpenDataset(welcome.spec().dataset(), roots, welcome.spec().seed(), classes));
+  return loaded;
+}
+
+struct Outcome {
+  absl::Status status;
+  Trainer::Result result;
+};
+
+Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session,
+              std::atomic<Communicator*>& abort_target) {
+  const v1::Welcome& welcome = session.welcome();
+  std::future<absl::StatusOr<Loaded>> loading = std::async(std::launch::async, [&] { return Load(welcome); });
+  absl::StatusOr<std::unique_ptr<Communicator>> communicator = MakeMpiCommunicator();
+  absl::StatusOr<Loaded> loaded = loading.get();
+  if (!communicator.ok()) return {communicator.status(), {}};
+  if (!loaded.ok()) return {loaded.status(), {}};
+  (*communicator)->set_timeout(kExchangeTimeout);
+  abort_target.store(communicator->get());
+
+  TrainerConfig config{.spec = welcome.spec(),
+                       .plan = loaded->plan,
+                       .generation = options.generation,
+                       .output_dir = welcome.output_dir(),
+                       .resume_checkpoint = welcome.resume_checkpoint(),
+                       .first_step = welcome.first_step()};
+  const SystemClock clock;
+  Outcome outcome;
+  auto trainer =
+      Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session, &clock);
+  outcome.status = trainer.status();
+  if (trainer.ok()) {
+    absl::StatusOr<Trainer::Result> result = (*trainer)->Run();
+    outcome.status = result.status();
+    if (result.ok()) outcome.result = *result;
+  }
+  abort_target.store(nullptr);
+  return outcome;
+}
+
+v1::Goodbye LastWord(const WorkerOptions& options, const Outcome& outcome) {
+  v1::Goodbye goodbye;
+  goodbye.set_generation(options.generation);
+  goodbye.set_step(outcome.result.step);
+  if (!outcome.status.ok()) {
+    goodbye.set_outcome(v1::Goodbye::OUTCOME_FAILED);
+    goodbye.set_message(absl::StrCat("rank ", options.rank, ": ", outcome.status.message()));
+  } else {
+    goodbye.set_outcome(outcome.result.finished ? v1::Goodbye::OUTCOME_SUCCEEDED : v1::Goodbye::OUTCOME_STOPPED);
+  }
+  return goodbye;
+}
+
+}  // namespace
+
+int RunWorker(const WorkerOptions& options) {
+  std::unique_ptr<Device> device = MakeCpuDevice(options.threads);
+  v1::Hello hello;
+  hello.set_job_id(options.job_id);
+  hello.set_generation(options.generation);
+  hello.set_rank(options.rank);
+  hello.set_world_size(options.world_size);
+  hello.set_host(HostName());
+  hello.set_pid(getpid());
+  hello.set_device(device->Description());
+
+  std::atomic<Communicator*> abort_target{nullptr};
+  std::atomic<bool> lost{false};
+  const auto on_lost = [&](const std::string& reason) {
+    spdlog::error("rank {}: lost the coordinator: {}", options.rank, reason);
+    lost.store(true);
+    if (Communicator* communicator = abort_target.load()) communicator->Abort();
+  };
+  absl::StatusOr<std::unique_ptr<GrpcSession>> session =
+      GrpcSession::Connect(options.coordinator, std::move(hello), kConnectTimeout, on_lost);
+  if (!session.ok()) {
+    spdlog::error("rank {}: {}: {}", options.rank, options.coordinator, session.status().ToString());
+    return kExitLost;
+  }
+  const Outcome outcome = Train(options, *device, **session, abort_target);
+  if (lost.load()) return kExitLost;
+  if (!outcome.status.ok()) spdlog::error("rank {}: {}", options.rank, outcome.status.ToString());
+  (*session)->Close(LastWord(options, outcome), kCloseTimeout);
+  if (!outcome.status.ok()) return absl::IsAborted(outcome.status) ? kExitLost : kExitFailed;
+  FinalizeMpi();
+  return kExitSucceeded;
+}
+
+}  // namespace lockstep
