@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/formats/safetensors.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "common/formats/atomic_file.h"
+#include "common/status_macros.h"
+#include "nlohmann/json.hpp"
+
+namespace lockstep {
+
+namespace {
+
+// Keys are looked up while parsing: the sorted kind keeps a header of many keys from costing quadratic time.
+using Json = nlohmann::json;
+
+constexpr uint64_t kMaxHeaderBytes = 16 << 20;
+constexpr size_t kMaxTensors = 10'000;
+constexpr int kMaxDepth = 8;
+constexpr const char* kMetadata = "__metadata__";
+
+size_t DTypeBytes(const std::string& dtype) {
+  static const std::map<std::string, size_t> kSizes = {
+      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"I16", 2}, {"U16", 2}, {"F16", 2},
+      {"BF16", 2}, {"I32", 4}, {"U32", 4}, {"F32", 4},     {"F64", 8},     {"I64", 8}, {"U64", 8}};
+  const auto found = kSizes.find(dtype);
+  return found == kSizes.end() ? 0 : found->second;
+}
+
+absl::Status Bad(const std::string& name, const std::string& what) {
+  return absl::DataLossError(absl::StrCat(name, ": not a valid safetensors file: ", what));
+}
+
+// Refuses duplicate keys and deep nesting, which the DOM would hide.
+absl::StatusOr<Json> ParseHeader(const char* begin, const char* end, const std::string& name) {
+  std::vector<std::set<std::string>> keys;
+  std::string problem;
+  const auto callback = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (depth > kMaxDepth && problem.empty()) problem = "the header is nested too deeply";
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second && problem.empty()) {
+      problem = absl::StrCat("the name \"", parsed.get<std::string>(), "\" appears twice");
+    }
+    return true;
+  };
+  Json header = Json::parse(begin, end, callback, /*allow_exceptions=*/false);
+  if (header.is_discarded() || !header.is_object()) return Bad(name, "the header is not a JSON object");
+  if (!problem.empty()) return Bad(name, problem);
+  return header;
+}
+
+struct Extent {
+  uint64_t begin;
+  uint64_t end;
+};
+
+absl::StatusOr<Extent> Offsets(const std::string& tensor_name, const Json& entry, const std::string& name) {
+  const auto found = entry.find("data_offsets");
+  if (found == entry.end() || !found->is_array() || found->size() != 2 || !(*found)[0].is_number_unsigned() ||
+      !(*found)[1].is_number_unsigned()) {
+    return Bad(name, absl::StrCat("tensor \"", tensor_name, "\" has no data_offsets [begin, end]"));
+  }
+  return Extent{(*found)[0].get<uint64_t>(), (*found)[1].get<uint64_t>()};
+}
+
+absl::StatusOr<TensorRead> ParseTensor(const std::string& tensor_name, const Json& entry, uint64_t begin_expected,
+                                       std::span<const std::byte> data, const std::string& name) {
+  const auto fail = [&](const char* what) { return Bad(name, absl::StrCat("tensor \"", tensor_name, "\": ", what)); };
+  LOCKSTEP_ASSIGN_OR_RETURN(const Extent extent, Offsets(tensor_name, entry, name));
+  TensorRead tensor{.name = tensor_name};
+  if (!entry.contains("dtype") || !entry["dtype"].is_string()) return fail("no dtype");
+  tensor.dtype = entry["dtype"].get<std::string>();
+  const size_t size = DTypeBytes(tensor.dtype);
+  if (size == 0) return fail("unknown dtype");
+  if (!entry.contains("shape") || !entry["shape"].is_array() || entry["shape"].size() > Shape::kMaxRank) {
+    return fail("no shape of at most 8 axes");
+  }
+  std::vector<int64_t> dims;
+  for (const Json& d : entry["shape"]) {
+    if (!d.is_number_unsigned() || d.get<uint64_t>() > INT64_MAX) return fail("an axis is not a natural number");
+    dims.push_back(d.get<int64_t>());
+  }
+  const int64_t elements = CheckedElements(dims, INT64_MAX / 8);
+  if (elements < 0) return fail("the shape is too large");
+  if (extent.begin != begin_expected) return fail("its bytes overlap others or leave a hole");
+  if (extent.end < extent.begin || extent.end > data.size()) return fail("its bytes lie outside the file");
+  if (extent.end - extent.begin != static_cast<uint64_t>(elements) * size) {
+    return fail("its bytes do not fit its shape");
+  }
+  tensor.shape = Shape(dims);
+  tensor.bytes = data.subspan(extent.begin, extent.end - extent.begin);
+  return tensor;
+}
+
+}  // namespace
+
+absl::Status WriteSafetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
+                              const std::map<std::string, std::string>& metadata) {
+  std::vector<const TensorToWrite*> order;
+  for (const TensorToWrite& t : tensors) order.push_back(&t);
+  std::ranges::sort(order, [](const TensorToWrite* a, const TensorToWrite* b) {
+    const size_t wide = DTypeBytes(a->dtype), other = DTypeBytes(b->dtype);
+    return wide != other ? wide > other : a->name < b->name;
+  });
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header[kMetadata] = metadata;
+  uint64_t at = 0;
+  for (const TensorToWrite* t : order) {
+    if (t->name == kMetadata || header.contains(t->name)) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": two tensors would be called \"", t->name, "\""));
+    }
+    const int64_t elements = CheckedElements(t->shape.dims(), INT64_MAX / 8);
+    if (elements < 0 || t->bytes.size() != static_cast<uint64_t>(elements) * DTypeBytes(t->dtype)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": the bytes of tensor \"", t->name, "\" do not fit its shape and type"));
+    }
+    header[t->name] = {{"dtype", t->dtype},
+                       {"shape", std::vector<int64_t>(t->shape.dims().begin(), t->shape.dims().end())},
+                       {"data_offsets", {at, at + t->bytes.size()}}};
+    at += t->bytes.size();
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  uint64_t length = text.size();
+  std::vector<std::span<const std::byte>> parts;
+  parts.push_back(std::as_bytes(std::span(&length, 1)));
+  parts.push_back(std::as_bytes(std::span(text)));
+  for (const TensorToWrite* t : order) parts.push_back(t->bytes);
+  return WriteFileAtomically(path, parts);
+}
+
+absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary | std::ios::ate);
+  if (!stream) return absl::NotFoundError(absl::StrCat("cannot open ", path));
+  // The size of the file itself, not of a claim in it.
+  const std::streamoff size = stream.tellg();
+  if (size < 0) return absl::DataLossError(absl::StrCat("cannot read ", path));
+  std::vector<std::byte> bytes(static_cast<size_t>(size));
+  stream.seekg(0);
+  stream.read(reinterpret_cast<char*>(bytes.data()), size);
+  if (!stream) return absl::DataLossError(absl::StrCat("cannot read ", path));
+  return ParseSafetensors(std::move(bytes), path);
+}
+
+absl::StatusOr<SafetensorsFile> ParseSafetensors(std::vector<std::byte> bytes, const std::string& name) {
+  SafetensorsFile file{.storage = std::move(bytes)};
+  uint64_t length = 0;
+  if (file.storage.size() < sizeof(length)) return Bad(name, "shorter than its header's length");
+  std::memcpy(&length, file.storage.data(), sizeof(length));
+  if (length > kMaxHeaderBytes || length > file.storage.size() - sizeof(length)) {
+    return Bad(name, absl::StrCat("a header of ", length, " bytes does not fit"));
+  }
+  const char* text = reinterpret_cast<const char*>(file.storage.data()) + sizeof(length);
+  if (length == 0 || text[0] != '{') return Bad(name, "the header does not start with {");
+  LOCKSTEP_ASSIGN_OR_RETURN(const Json header, ParseHeader(text, text + length, name));
+  const std::span<const std::byte> data = std::span(file.storage).subspan(sizeof(length) + length);
+
+  std::vector<std::pair<Extent, std::string>> order;
+  for (const auto& [key, entry] : header.items()) {
+    if (!entry.is_object()) return Bad(name, absl::StrCat("\"", key, "\" is not an object"));
+    if (key == kMetadata) {
+      for (const auto& [k, v] : entry.items()) {
+        if (!v.is_string()) return Bad(name, "metadata that is not text");
+        file.metadata[k] = v.get<std::string>();
+      }
+      continue;
+    }
+    if (order.size() >= kMaxTensors) return Bad(name, "more than 10,000 tensors");
+    LOCKSTEP_ASSIGN_OR_RETURN(const Extent extent, Offsets(key, entry, name));
+    order.push_back({extent, key});
+  }
+  std::ranges::sort(order, [](const auto& a, const auto& b) {
+    return a.first.begin != b.first.begin ? a.first.begin < b.first.begin : a.first.end < b.first.end;
+  });
+  uint64_t at = 0;
+  for (const auto& [extent, key] : order) {
+    LOCKSTEP_ASSIGN_OR_RETURN(TensorRead tensor, ParseTensor(key, header[key], at, data, name));
+    at = extent.end;
+    file.tensors.push_back(std::move(tensor));
+  }
+  if (at != data.size()) return Bad(name, "bytes after the last tensor");
+  return file;
+}
+
+}  // namespace lockstep

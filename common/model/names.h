@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Help with names that do not exist.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace lockstep {
+
+// "; did you mean \"relu\"?" where one of `known` is close to `name`, else "". ASCII case is ignored.
+std::string DidYouMean(std::string_view name, std::span<const std::string> known);
+
+}  // namespace lockstep
