@@ -6,115 +6,123 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
-#include "common/status_macros.h"
 
 namespace lockstep {
 
 namespace {
-constexpr int kEnd = -1;
-constexpr size_t kBufferBytes = 1 << 16;
-constexpr const char* kByteOrderMark = "\xEF\xBB\xBF";
-}  // namespace
 
-CsvReader::CsvReader(int fd, std::string name) : fd_(fd), name_(std::move(name)), buffer_(kBufferBytes) {
-  failed_ = lseek(fd_, 0, SEEK_SET) < 0;
-}
+constexpr size_t kBlock = 1 << 16;
 
-int CsvReader::Peek() {
-  if (begin_ == end_) {
-    ssize_t got = 0;
-    do {
-      got = failed_ ? 0 : read(fd_, buffer_.data(), buffer_.size());
-    } while (got < 0 && errno == EINTR);
-    failed_ = failed_ || got < 0;
-    begin_ = 0;
-    end_ = got > 0 ? static_cast<size_t>(got) : 0;
-    if (end_ == 0) return kEnd;
-  }
-  return static_cast<unsigned char>(buffer_[begin_]);
-}
+// Takes bytes, gives rows.
+class Splitter {
+ public:
+  Splitter(const std::string& name, const CsvRowFunction& on_row) : name_(name), on_row_(on_row) {}
 
-int CsvReader::Get() {
-  const int c = Peek();
-  if (c == kEnd) return c;
-  ++begin_;
-  ++row_bytes_;
-  if (c == '\n') ++line_;
-  return c;
-}
-
-std::string CsvReader::Place() const {
-  return absl::StrCat(name_, row_ <= 0 ? ": header" : absl::StrCat(": row ", row_), " (line ", row_line_, ")");
-}
-
-absl::Status CsvReader::Bad(const std::string& what) const {
-  return absl::InvalidArgumentError(absl::StrCat(Place(), ", column ", column_ + 1, ": ", what));
-}
-
-absl::Status CsvReader::Append(std::string& cell, int c) {
-  if (row_bytes_ > kMaxCsvRowBytes) return Bad("the row is longer than 1 MiB; is a quote not closed?");
-  if (c == 0) return Bad("contains a NUL byte; is this a text file?");
-  cell.push_back(static_cast<char>(c));
-  return absl::OkStatus();
-}
-
-absl::Status CsvReader::ReadQuoted(std::string& cell) {
-  while (true) {
-    const int c = Get();
-    if (c == kEnd) return Bad("the quote is not closed before the file ends");
-    if (c == '"') {
-      if (Peek() != '"') return absl::OkStatus();
-      Get();
-    }
-    LOCKSTEP_RETURN_IF_ERROR(Append(cell, c));
-  }
-}
-
-absl::Status CsvReader::ReadCell(std::string& cell, bool& end_of_row) {
-  cell.clear();
-  end_of_row = false;
-  const bool quoted = Peek() == '"';
-  if (quoted) {
-    Get();
-    LOCKSTEP_RETURN_IF_ERROR(ReadQuoted(cell));
-  }
-  while (true) {
-    int c = Get();
-    if (c == ',') return absl::OkStatus();
-    if (c == '\r' && Peek() == '\n') c = Get();
-    if (c == '\n' || c == kEnd) {
-      end_of_row = true;
+  absl::Status Take(char c) {
+    if (++row_bytes_ > kMaxCsvRowBytes) return Bad("is longer than 1 MiB; is a quote never closed?");
+    if (quoted_) {
+      if (c == '"') {
+        quoted_ = false;
+        after_quote_ = true;
+      } else {
+        cell_ += c;
+      }
       return absl::OkStatus();
     }
-    if (quoted) return Bad("text after the closing quote; double a quote that belongs to the text");
-    if (c == '"') return Bad("a quote inside a cell that is not quoted");
-    LOCKSTEP_RETURN_IF_ERROR(Append(cell, c));
-  }
-}
-
-absl::StatusOr<bool> CsvReader::Next(std::vector<std::string>& cells) {
-  while (Peek() != kEnd) {
-    row_line_ = line_;
-    row_bytes_ = 0;
-    column_ = 0;
-    ++row_;
-    bool end_of_row = false;
-    while (!end_of_row) {
-      if (column_ == kMaxCsvColumns) return Bad(absl::StrCat("more than ", kMaxCsvColumns, " columns"));
-      if (cells.size() == column_) cells.emplace_back();
-      LOCKSTEP_RETURN_IF_ERROR(ReadCell(cells[column_], end_of_row));
-      ++column_;
+    if (c == '"') {
+      // A doubled quote inside quotes is one quote.
+      if (after_quote_) cell_ += '"';
+      if (!after_quote_ && !cell_.empty()) return Bad("has a quote inside an unquoted cell");
+      quoted_ = true;
+      after_quote_ = false;
+      was_quoted_ = true;
+      return absl::OkStatus();
     }
-    if (failed_) break;
-    cells.resize(column_);
-    if (row_ == 0) cells[0] = std::string(absl::StripPrefix(cells[0], kByteOrderMark));
-    if (cells.size() > 1 || !cells[0].empty()) return true;
-    --row_;
+    // A carriage return only stands before a line feed.
+    if (std::exchange(after_return_, c == '\r') && c != '\n') return Bad("has a carriage return inside a line");
+    if (c == '\r') return absl::OkStatus();
+    if (c == '\n') return EndRow();
+    if (c == '\0') return Bad("contains a NUL byte; is this a text file?");
+    if (c == ',') {
+      after_quote_ = false;
+      return EndCell();
+    }
+    if (after_quote_) return Bad("has text behind a closing quote");
+    cell_ += c;
+    return absl::OkStatus();
   }
-  if (failed_) return absl::DataLossError(absl::StrCat(name_, ": cannot be read to its end"));
-  return false;
+
+  absl::Status Finish() {
+    if (quoted_) return Bad("ends inside quotes");
+    return EndRow();
+  }
+
+ private:
+  absl::Status Bad(const std::string& what) const {
+    return absl::InvalidArgumentError(absl::StrCat(name_, ": row ", row_, " ", what));
+  }
+
+  absl::Status EndCell() {
+    if (cells_.size() >= kMaxCsvColumns) return Bad(absl::StrCat("has more than ", kMaxCsvColumns, " columns"));
+    cells_.push_back(cell_);
+    cell_.clear();
+    return absl::OkStatus();
+  }
+
+  absl::Status EndRow() {
+    after_quote_ = false;
+    row_bytes_ = 0;
+    if (cells_.empty() && cell_.empty() && !was_quoted_) {
+      ++row_;
+      return absl::OkStatus();
+    }
+    was_quoted_ = false;
+    if (absl::Status s = EndCell(); !s.ok()) return s;
+    if (columns_ == 0) {
+      columns_ = cells_.size();
+      // What some programs put at the start of a UTF-8 file.
+      if (absl::StartsWith(cells_[0], "\xEF\xBB\xBF")) cells_[0].erase(0, 3);
+    }
+    if (cells_.size() != columns_) {
+      return Bad(absl::StrCat("has ", cells_.size(), " cells, the header has ", columns_));
+    }
+    absl::Status status = on_row_(row_, cells_);
+    cells_.clear();
+    ++row_;
+    return status;
+  }
+
+  const std::string& name_;
+  const CsvRowFunction& on_row_;
+  int64_t row_ = 1;
+  size_t columns_ = 0;
+  size_t row_bytes_ = 0;
+  std::string cell_;
+  std::vector<std::string> cells_;
+  bool quoted_ = false;
+  bool after_quote_ = false;
+  bool was_quoted_ = false;
+  bool after_return_ = false;
+};
+
+}  // namespace
+
+absl::Status ReadCsv(int fd, const std::string& name, const CsvRowFunction& on_row) {
+  Splitter splitter(name, on_row);
+  std::vector<char> block(kBlock);
+  off_t at = 0;
+  for (;;) {
+    const ssize_t got = pread(fd, block.data(), block.size(), at);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return absl::DataLossError(absl::StrCat(name, ": cannot be read"));
+    if (got == 0) return splitter.Finish();
+    at += got;
+    for (ssize_t i = 0; i < got; ++i) {
+      if (absl::Status s = splitter.Take(block[i]); !s.ok()) return s;
+    }
+  }
 }
 
 }  // namespace lockstep

@@ -4,284 +4,213 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
-#include <optional>
-#include <set>
-#include <span>
+#include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/charconv.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "absl/strings/str_join.h"
 #include "common/formats/csv.h"
-#include "common/model/text.h"
+#include "common/model/names.h"
 #include "common/permutation.h"
 #include "common/rng.h"
+#include "common/status_macros.h"
 
 namespace lockstep {
 
 namespace {
 
-constexpr const char* kPathField = "dataset.csv.path";
-constexpr double kDefaultTestFraction = 0.2;
 constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
+constexpr double kDefaultTestFraction = 0.2;
+constexpr int64_t kMaxCells = int64_t{1} << 31;
 
-using Names = google::protobuf::RepeatedPtrField<std::string>;
-
-// Places of the named columns.
-std::vector<size_t> Find(const std::vector<std::string>& header, const Names& names, const std::string& field,
-                         Violations& violations) {
-  std::vector<size_t> places;
-  for (int i = 0; i < names.size(); ++i) {
-    const auto found = std::ranges::find(header, names[i]);
-    const std::string item = absl::StrCat(field, "[", i, "]");
-    if (found == header.end()) {
-      violations.Add(item, absl::StrCat("the table has no column ", Quoted(names[i]), DidYouMean(names[i], header)));
-    } else if (std::find(found + 1, header.end(), names[i]) != header.end()) {
-      violations.Add(item, absl::StrCat("the table has two columns ", Quoted(names[i]), "; rename one in the file"));
-    } else {
-      places.push_back(static_cast<size_t>(found - header.begin()));
-    }
-  }
-  return places;
-}
-
-CsvColumns Resolve(std::vector<std::string> header, const v1::CsvDataset& spec, Violations& violations) {
-  for (std::string& name : header) absl::StripAsciiWhitespace(&name);
-  CsvColumns columns{.header = std::move(header)};
-  columns.targets = Find(columns.header, spec.target_columns(), "dataset.csv.target_columns", violations);
-  columns.features = Find(columns.header, spec.feature_columns(), "dataset.csv.feature_columns", violations);
-  if (!spec.feature_columns().empty()) return columns;
-  const std::vector<size_t> ignored =
-      Find(columns.header, spec.ignore_columns(), "dataset.csv.ignore_columns", violations);
-  for (size_t i = 0; i < columns.header.size(); ++i) {
-    const auto is = [&](const std::vector<size_t>& places) { return std::ranges::find(places, i) != places.end(); };
-    if (!is(columns.targets) && !is(ignored)) columns.features.push_back(i);
-  }
-  if (columns.features.empty()) {
-    violations.Add("dataset.csv.target_columns", "leaves no column to predict from");
-  }
-  return columns;
-}
-
-// A finite number that a float can hold; from_chars reads neither spaces nor a plus sign.
-std::optional<double> ParseCell(absl::string_view text) {
-  absl::ConsumePrefix(&text, "+");
-  double value = 0;
-  const auto [end, error] = absl::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return std::isfinite(static_cast<float>(value)) ? std::optional(value) : std::nullopt;
-}
-
-// Walks the rows of a table.
-class Rows {
- public:
-  Rows(int fd, const std::string& name, const v1::CsvDataset& spec) : reader_(fd, name), name_(name), spec_(spec) {}
-
-  // False with a violation where the header does not fit the spec.
-  bool Start(Violations& violations) {
-    const size_t before = violations.count();
-    const absl::StatusOr<bool> more = reader_.Next(cells_);
-    if (!more.ok() || !*more) {
-      violations.Add(kPathField, more.ok() ? absl::StrCat(name_, ": is empty; a table starts with a header line")
-                                           : std::string(more.status().message()));
-      return false;
-    }
-    columns_ = Resolve(cells_, spec_, violations);
-    used_ = columns_.features;
-    used_.insert(used_.end(), columns_.targets.begin(), columns_.targets.end());
-    return violations.count() == before;
-  }
-
-  // The next usable row: features, then targets; kMissing for an empty cell. False at the end or where
-  // something is wrong, which is then added.
-  bool Next(std::vector<double>& values, Violations& violations) {
-    while (true) {
-      const absl::StatusOr<bool> more = reader_.Next(cells_);
-      if (!more.ok()) violations.Add(kPathField, std::string(more.status().message()));
-      if (!more.ok() || !*more) return false;
-      if (cells_.size() != columns_.header.size()) {
-        violations.Add(kPathField, absl::StrCat(reader_.Place(), ": has ", cells_.size(), " cells, but the header has ",
-                                                columns_.header.size()));
-        return false;
-      }
-      bool missing = false;
-      values.clear();
-      for (size_t place : used_) {
-        if (!AddValue(place, values, violations)) return false;
-        missing = missing || std::isnan(values.back());
-      }
-      if (!missing || spec_.missing_values() != v1::MISSING_VALUE_POLICY_DROP_ROWS) return true;
-    }
-  }
-
-  const CsvColumns& columns() const { return columns_; }
-
- private:
-  bool AddValue(size_t place, std::vector<double>& values, Violations& violations) {
-    const absl::string_view cell = absl::StripAsciiWhitespace(cells_[place]);
-    const std::string& column = columns_.header[place];
-    if (cell.empty()) {
-      values.push_back(kMissing);
-      if (spec_.missing_values() == v1::MISSING_VALUE_POLICY_DROP_ROWS ||
-          spec_.missing_values() == v1::MISSING_VALUE_POLICY_MEAN) {
-        return true;
-      }
-      violations.Add(kPathField, absl::StrCat(reader_.Place(), ", column ", Quoted(column),
-                                              ": the cell is empty; fill it in, or set missing_values to drop_rows or "
-                                              "mean"));
-      return false;
-    }
-    if (const std::optional<double> value = ParseCell(cell)) {
-      values.push_back(*value);
-      return true;
-    }
-    violations.Add(kPathField, absl::StrCat(reader_.Place(), ", column ", Quoted(column), ": ", Quoted(cell),
-                                            " is not a number; mend the cell, or list the column in ignore_columns"));
-    return false;
-  }
-
-  CsvReader reader_;
-  const std::string& name_;
-  const v1::CsvDataset& spec_;
-  CsvColumns columns_;
-  std::vector<size_t> used_;
-  std::vector<std::string> cells_;
+// Features first, then targets; row-major.
+struct Cells {
+  std::vector<size_t> columns;
+  std::vector<std::string> names;
+  size_t features = 0;
+  std::vector<double> values;
+  int64_t rows = 0;
 };
 
-// Test rows of `rows`; 0 with a violation where a part would be empty.
-int64_t TestRows(int64_t rows, const std::string& name, const v1::CsvDataset& spec, Violations& violations) {
-  const double fraction = spec.has_test_fraction() ? spec.test_fraction() : kDefaultTestFraction;
-  const int64_t test = fraction > 0 && fraction < 1 ? std::llround(fraction * static_cast<double>(rows)) : 0;
-  if (test >= 1 && test < rows) return test;
-  violations.Add(rows < 2 ? kPathField : "dataset.csv.test_fraction",
-                 absl::StrCat(name, ": ", rows,
-                              " usable rows cannot be split into training and test rows by the share ", fraction));
-  return 0;
+absl::StatusOr<size_t> Find(const std::vector<std::string>& header, const std::string& column,
+                            const std::string& name) {
+  const auto found = std::ranges::find(header, column);
+  if (found != header.end() && std::find(found + 1, header.end(), column) != header.end()) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": two columns are called \"", column, "\"; rename one"));
+  }
+  if (found != header.end()) return static_cast<size_t>(found - header.begin());
+  return absl::InvalidArgumentError(absl::StrCat(name, ": no column \"", column, "\"", DidYouMean(column, header),
+                                                 " The file has: ", absl::StrJoin(header, ", ")));
 }
 
-// Mean and standard deviation of each of `width` columns over the training rows.
-struct Moments {
-  std::vector<double> means;
-  std::vector<double> stddevs;
+absl::Status ChooseColumns(const std::vector<std::string>& header, const v1::CsvDataset& spec, const std::string& name,
+                           Cells& cells) {
+  if (spec.target_columns().empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": target_columns is empty; name at least one column"));
+  }
+  std::vector<size_t> targets, left_out;
+  for (const std::string& column : spec.target_columns()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const size_t index, Find(header, column, name));
+    targets.push_back(index);
+  }
+  for (const std::string& column : spec.ignore_columns()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const size_t index, Find(header, column, name));
+    left_out.push_back(index);
+  }
+  for (const std::string& column : spec.feature_columns()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const size_t index, Find(header, column, name));
+    if (std::ranges::count(targets, index) > 0) {
+      return absl::InvalidArgumentError(absl::StrCat(name, ": \"", column, "\" is both a feature and a target"));
+    }
+    cells.columns.push_back(index);
+  }
+  if (spec.feature_columns().empty()) {
+    for (size_t i = 0; i < header.size(); ++i) {
+      if (std::ranges::count(targets, i) == 0 && std::ranges::count(left_out, i) == 0) cells.columns.push_back(i);
+    }
+  }
+  if (cells.columns.empty()) return absl::InvalidArgumentError(absl::StrCat(name, ": no feature column is left"));
+  cells.features = cells.columns.size();
+  cells.columns.insert(cells.columns.end(), targets.begin(), targets.end());
+  for (size_t column : cells.columns) cells.names.push_back(header[column]);
+  return absl::OkStatus();
+}
+
+absl::Status AddRow(int64_t row, const std::vector<std::string>& text, const v1::CsvDataset& spec,
+                    const std::string& name, Cells& cells) {
+  const size_t before = cells.values.size();
+  for (size_t i = 0; i < cells.columns.size(); ++i) {
+    const std::string& cell = text[cells.columns[i]];
+    const auto place = [&] { return absl::StrCat(name, ": row ", row, ", column \"", cells.names[i], "\""); };
+    double value = kMissing;
+    const bool target = i >= cells.features;
+    if (cell.empty() && spec.missing_values() == v1::MISSING_VALUE_POLICY_DROP_ROWS) {
+      cells.values.resize(before);
+      return absl::OkStatus();
+    }
+    // A target is never made up.
+    if (cell.empty() && (target || spec.missing_values() != v1::MISSING_VALUE_POLICY_MEAN)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(place(), ": the cell is empty; set missing_values to DROP_ROWS", target ? "" : " or MEAN"));
+    }
+    if (!cell.empty() && (!absl::SimpleAtod(cell, &value) || !std::isfinite(static_cast<float>(value)))) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(place(), ": \"", cell.substr(0, 64), "\" is not a number; name text columns in ignore_columns"));
+    }
+    cells.values.push_back(value);
+  }
+  if (static_cast<int64_t>(cells.values.size()) > kMaxCells) {
+    return absl::ResourceExhaustedError(absl::StrCat(name, ": more than ", kMaxCells, " numbers"));
+  }
+  ++cells.rows;
+  return absl::OkStatus();
+}
+
+struct Statistics {
+  std::vector<double> mean, stddev;
 };
 
-// Replaces what is missing by the mean and measures the rest. `is_test` has one entry per row.
-// False with the place of a column without any value in the training rows.
-std::optional<size_t> FillAndMeasure(std::span<double> values, size_t width, const std::vector<bool>& is_test,
-                                     Moments& moments) {
-  moments.means.assign(width, 0);
-  moments.stddevs.assign(width, 1);
-  for (size_t column = 0; column < width; ++column) {
-    double sum = 0, squares = 0;
-    int64_t count = 0, train = 0;
-    for (size_t row = 0; row < is_test.size(); ++row) {
-      const double value = values[row * width + column];
-      if (is_test[row] || std::isnan(value)) continue;
-      sum += value;
+// The name of a column without any value in the training rows, or null: no mean can fill its gaps.
+const std::string* EmptyColumn(const Cells& cells, const std::vector<bool>& is_test) {
+  const size_t width = cells.columns.size();
+  for (size_t j = 0; j < width; ++j) {
+    bool found = false;
+    for (int64_t i = 0; i < cells.rows && !found; ++i) found = !is_test[i] && !std::isnan(cells.values[i * width + j]);
+    if (!found) return &cells.names[j];
+  }
+  return nullptr;
+}
+
+// Over the training rows, missing cells left out; the population's standard deviation, 1 where a column
+// does not vary.
+Statistics Measure(const Cells& cells, const std::vector<bool>& is_test) {
+  const size_t width = cells.columns.size();
+  Statistics s{std::vector<double>(width), std::vector<double>(width, 1.0)};
+  for (size_t j = 0; j < width; ++j) {
+    double sum = 0, squares = 0, count = 0;
+    for (int64_t i = 0; i < cells.rows; ++i) {
+      const double v = cells.values[i * width + j];
+      if (is_test[i] || std::isnan(v)) continue;
+      sum += v;
       ++count;
     }
-    if (count == 0) return column;
-    const double mean = sum / static_cast<double>(count);
-    for (size_t row = 0; row < is_test.size(); ++row) {
-      double& value = values[row * width + column];
-      if (std::isnan(value)) value = mean;
-      if (is_test[row]) continue;
-      squares += (value - mean) * (value - mean);
-      ++train;
+    if (count == 0) continue;
+    s.mean[j] = sum / count;
+    for (int64_t i = 0; i < cells.rows; ++i) {
+      const double v = cells.values[i * width + j];
+      if (is_test[i] || std::isnan(v)) continue;
+      squares += (v - s.mean[j]) * (v - s.mean[j]);
     }
-    const double stddev = std::sqrt(squares / static_cast<double>(train));
-    moments.means[column] = mean;
-    // A column that never changes becomes zeros.
-    moments.stddevs[column] = stddev > 0 ? stddev : 1;
+    if (squares > 0) s.stddev[j] = std::sqrt(squares / count);
   }
-  return std::nullopt;
+  return s;
 }
 
-std::vector<bool> Split(int64_t rows, int64_t test, uint64_t seed) {
-  const uint64_t key = seed ^ (static_cast<uint64_t>(RngPurpose::kSplit) << 56);
-  const Permutation order(static_cast<uint64_t>(rows), key, 0);
+std::vector<bool> Split(int64_t rows, double fraction, uint64_t seed) {
   std::vector<bool> is_test(static_cast<size_t>(rows));
-  for (int64_t row = 0; row < rows; ++row) {
-    is_test[static_cast<size_t>(row)] = order(static_cast<uint64_t>(row)) < static_cast<uint64_t>(test);
-  }
+  if (rows == 0) return is_test;
+  const auto n_test = static_cast<uint64_t>(std::llround(fraction * static_cast<double>(rows)));
+  const Permutation order(static_cast<uint64_t>(rows), seed ^ static_cast<uint64_t>(RngPurpose::kSplit) << 56, 0);
+  for (int64_t i = 0; i < rows; ++i) is_test[i] = order(static_cast<uint64_t>(i)) < n_test;
   return is_test;
 }
 
-absl::Status First(const Violations& violations) {
-  return absl::InvalidArgumentError(violations.list().front().description);
-}
-
-void Unscaled(std::vector<double>& means, std::vector<double>& stddevs) {
-  std::ranges::fill(means, 0.0);
-  std::ranges::fill(stddevs, 1.0);
-}
-
-CsvTable Assemble(const std::vector<double>& values, size_t features, size_t targets, const std::vector<bool>& is_test,
-                  Moments moments, const v1::CsvDataset& spec) {
-  CsvTable table{.features = static_cast<int64_t>(features), .targets = static_cast<int64_t>(targets)};
-  const auto middle = static_cast<std::ptrdiff_t>(features);
-  table.feature_means.assign(moments.means.begin(), moments.means.begin() + middle);
-  table.feature_stddevs.assign(moments.stddevs.begin(), moments.stddevs.begin() + middle);
-  table.target_means.assign(moments.means.begin() + middle, moments.means.end());
-  table.target_stddevs.assign(moments.stddevs.begin() + middle, moments.stddevs.end());
-  if (!spec.standardize_features()) Unscaled(table.feature_means, table.feature_stddevs);
-  if (!spec.standardize_targets()) Unscaled(table.target_means, table.target_stddevs);
-  const auto scale = [&](double value, size_t column) {
-    if (column < features) return (value - table.feature_means[column]) / table.feature_stddevs[column];
-    return (value - table.target_means[column - features]) / table.target_stddevs[column - features];
-  };
-  const size_t width = features + targets;
-  for (size_t row = 0; row < is_test.size(); ++row) {
-    CsvPart& part = is_test[row] ? table.test : table.train;
+void Distribute(const Cells& cells, const std::vector<bool>& is_test, const Statistics& statistics,
+                const v1::CsvDataset& spec, CsvTable& table) {
+  const size_t width = cells.columns.size();
+  for (int64_t i = 0; i < cells.rows; ++i) {
+    CsvPart& part = is_test[i] ? table.test : table.train;
     ++part.rows;
-    for (size_t column = 0; column < width; ++column) {
-      auto& to = column < features ? part.features : part.targets;
-      to.push_back(static_cast<float>(scale(values[row * width + column], column)));
+    for (size_t j = 0; j < width; ++j) {
+      const bool target = j >= cells.features;
+      double v = cells.values[i * width + j];
+      if (std::isnan(v)) v = statistics.mean[j];
+      if (target ? spec.standardize_targets() : spec.standardize_features()) {
+        v = (v - statistics.mean[j]) / statistics.stddev[j];
+      }
+      (target ? part.targets : part.features).push_back(static_cast<float>(v));
     }
   }
-  return table;
 }
 
 }  // namespace
 
-CsvCounts CountCsvRows(int fd, const std::string& name, const v1::CsvDataset& spec, Violations& violations) {
-  CsvCounts counts;
-  const size_t before = violations.count();
-  Rows rows(fd, name, spec);
-  if (!rows.Start(violations)) return counts;
-  counts.columns = rows.columns();
-  int64_t usable = 0;
-  std::vector<double> values;
-  while (rows.Next(values, violations)) ++usable;
-  if (violations.count() != before) return counts;
-  counts.test_rows = TestRows(usable, name, spec, violations);
-  counts.train_rows = counts.test_rows == 0 ? 0 : usable - counts.test_rows;
-  return counts;
-}
-
 absl::StatusOr<CsvTable> LoadCsvTable(int fd, const std::string& name, const v1::CsvDataset& spec, uint64_t seed) {
-  Violations violations;
-  Rows rows(fd, name, spec);
-  if (!rows.Start(violations)) return First(violations);
-  const size_t features = rows.columns().features.size();
-  const size_t targets = rows.columns().targets.size();
-  if (targets == 0) return absl::InvalidArgumentError("dataset.csv.target_columns is empty");
-  std::vector<double> values, row;
-  while (rows.Next(row, violations)) values.insert(values.end(), row.begin(), row.end());
-  if (!violations.empty()) return First(violations);
-  const int64_t count = static_cast<int64_t>(values.size() / (features + targets));
-  const int64_t test = TestRows(count, name, spec, violations);
-  if (!violations.empty()) return First(violations);
-  const std::vector<bool> is_test = Split(count, test, seed);
-  Moments moments;
-  if (const auto column = FillAndMeasure(values, features + targets, is_test, moments)) {
-    const size_t place =
-        *column < features ? rows.columns().features[*column] : rows.columns().targets[*column - features];
-    return absl::InvalidArgumentError(absl::StrCat(name, ": column ", Quoted(rows.columns().header[place]),
-                                                   " has no value in any training row; leave the column out"));
+  const double fraction = spec.has_test_fraction() ? spec.test_fraction() : kDefaultTestFraction;
+  if (!(fraction > 0 && fraction < 1)) {
+    return absl::InvalidArgumentError(absl::StrCat("test_fraction is ", fraction, "; must be between 0 and 1"));
   }
-  return Assemble(values, features, targets, is_test, std::move(moments), spec);
+  Cells cells;
+  LOCKSTEP_RETURN_IF_ERROR(ReadCsv(fd, name, [&](int64_t row, const std::vector<std::string>& text) {
+    return cells.columns.empty() ? ChooseColumns(text, spec, name, cells) : AddRow(row, text, spec, name, cells);
+  }));
+  const std::vector<bool> is_test = Split(cells.rows, fraction, seed);
+  const Statistics statistics = Measure(cells, is_test);
+  CsvTable table;
+  table.features = static_cast<int64_t>(cells.features);
+  table.targets = static_cast<int64_t>(cells.columns.size() - cells.features);
+  Distribute(cells, is_test, statistics, spec, table);
+  if (table.train.rows == 0 || table.test.rows == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": ", cells.rows, " usable rows are too few to hold out ", fraction, " of them"));
+  }
+  if (const std::string* column = EmptyColumn(cells, is_test)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": column \"", *column, "\" has no value in any training row; name it in ignore_columns"));
+  }
+  const auto part = [&](const std::vector<double>& v, bool target) {
+    const auto middle = v.begin() + table.features;
+    return target ? std::vector<double>(middle, v.end()) : std::vector<double>(v.begin(), middle);
+  };
+  if (spec.standardize_features()) {
+    table.feature_mean = part(statistics.mean, false);
+    table.feature_stddev = part(statistics.stddev, false);
+  }
+  if (spec.standardize_targets()) {
+    table.target_mean = part(statistics.mean, true);
+    table.target_stddev = part(statistics.stddev, true);
+  }
+  return table;
 }
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The four files of an IDX data set: their names and what must hold between them.
+// The four files of an IDX data set.
 #pragma once
 
 #include <string>
@@ -11,22 +11,18 @@
 
 namespace lockstep {
 
-// Paths relative to a data root, without ".gz".
+// Paths relative to a data root.
 struct IdxFiles {
-  std::string train_images;
-  std::string train_labels;
-  std::string test_images;
-  std::string test_labels;
+  std::string train_images, train_labels, test_images, test_labels;
 };
 
-// The folder and the names given, or MNIST's.
+// With MNIST's names where the spec gives none.
 IdxFiles IdxFileNames(const lockstep::v1::IdxDataset& spec);
 
-// What to try behind each name: the plain file, then the compressed one.
-std::vector<std::string> IdxEndings();
+// Endings under which a file is looked for: as named, with .gz.
+const std::vector<std::string>& IdxEndings();
 
-// Images need a sample axis and at least one more, none of them empty; labels have one axis, as long as
-// there are images. Errors: INVALID_ARGUMENT, naming the files.
+// Images: [samples, ...]; labels: [samples], at least one sample, as many labels as images.
 absl::Status CheckIdxPair(const Shape& images, const std::string& images_name, const Shape& labels,
                           const std::string& labels_name);
 

@@ -6,13 +6,19 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "common/model/text.h"
 
 namespace lockstep {
 
 namespace {
 
 using Row = std::array<std::string, 3>;
+
+// 13002 as "13,002".
+std::string WithThousands(int64_t number) {
+  std::string text = absl::StrCat(number);
+  for (int64_t at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<size_t>(at), 1, ',');
+  return text;
+}
 
 std::string ClassName(const std::string& kind) {
   std::string name = kind;

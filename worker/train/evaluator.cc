@@ -18,8 +18,7 @@ Evaluator::Evaluator(Device* device, Communicator* communicator, Model* model, S
   const auto block = [&](int rank) {
     const int64_t first = rank * chunks_ / communicator_->size(), end = (rank + 1) * chunks_ / communicator_->size();
     const int64_t width = stats_.elements();
-    return std::as_writable_bytes(
-        std::span(all_.data() + first * width, static_cast<size_t>((end - first) * width)));
+    return std::as_writable_bytes(std::span(all_.data() + first * width, static_cast<size_t>((end - first) * width)));
   };
   for (int peer = 0; peer < communicator_->size(); ++peer) {
     if (peer == communicator_->rank()) continue;

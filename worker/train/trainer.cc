@@ -28,8 +28,7 @@ Trainer::Trainer(TrainerConfig config, Device* device, Communicator* communicato
       communicator_(communicator),
       link_(link),
       clock_(clock),
-      step_plan_(config_.plan.dataset.train_samples, config_.spec.training().batch_size(),
-                 config_.plan.logical_shards),
+      step_plan_(config_.plan.dataset.train_samples, config_.spec.training().batch_size(), config_.plan.logical_shards),
       owned_(OwnedShards(communicator->rank(), communicator->size(), config_.plan.logical_shards)),
       reporter_(clock, config_.plan.dataset.classification, config_.plan.total_steps, config_.generation) {}
 
@@ -51,21 +50,19 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32));
   LOCKSTEP_ASSIGN_OR_RETURN(train_sampler_,
                             Sampler::Create(device_, dataset.train(), dataset.sample_shape(), shard_rows));
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      test_sampler_, Sampler::Create(device_, dataset.test(), dataset.sample_shape(), Evaluator::kChunkRows));
+  LOCKSTEP_ASSIGN_OR_RETURN(test_sampler_,
+                            Sampler::Create(device_, dataset.test(), dataset.sample_shape(), Evaluator::kChunkRows));
   const int width = model_->loss().stats_width();
   LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_, device_->Allocate(static_cast<size_t>(width) * sizeof(double)));
   stats_ = {stats_buffer_->data(), Shape{width}, DType::kF64};
-  evaluator_ =
-      std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_);
-  reducer_ =
-      std::make_unique<TreeReducer>(communicator_, config_.plan.logical_shards, elements, width + kWishes);
+  evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_);
+  reducer_ = std::make_unique<TreeReducer>(communicator_, config_.plan.logical_shards, elements, width + kWishes);
   if (!config_.resume_checkpoint.empty()) {
     LOCKSTEP_ASSIGN_OR_RETURN(const Restored restored,
                               LoadCheckpoint(config_.resume_checkpoint, *device_, *model_, *optimizer_));
     if (restored.step != config_.first_step) {
-      return absl::DataLossError(absl::StrCat(config_.resume_checkpoint, " is of step ", restored.step, ", not ",
-                                              config_.first_step));
+      return absl::DataLossError(
+          absl::StrCat(config_.resume_checkpoint, " is of step ", restored.step, ", not ", config_.first_step));
     }
     reporter_.epoch_sums = restored.epoch_sums;
   }
@@ -112,9 +109,9 @@ absl::Status Trainer::Step(int64_t step) {
   const int width = model_->loss().stats_width();
   const LossSums loss_sums = model_->loss().Sums(sums.data());
   if (!std::isfinite(loss_sums.loss)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the loss is not a finite number in step ", step, " (epoch ", place.epoch + 1,
-        "): training diverges; lower the learning rate, or look for extreme values in the data"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the loss is not a finite number in step ", step, " (epoch ", place.epoch + 1,
+                     "): training diverges; lower the learning rate, or look for extreme values in the data"));
   }
   stop_ = sums[width + kStopScalar] != 0;
   stop_with_checkpoint_ = sums[width + kCheckpointScalar] != 0;
@@ -133,11 +130,8 @@ void Trainer::ComputeShard(int64_t step, const StepPlace& place, int shard, Step
   const RowRange rows = step_plan_.ShardRows(place.rows, shard);
   const Batch batch = train_sampler_->Shuffled(*order_, place.first_position + rows.first, rows.size());
   const double loaded = Seconds();
-  const StepContext context{.device = device_,
-                            .training = true,
-                            .seed = config_.spec.seed(),
-                            .step = step,
-                            .first_row = rows.first};
+  const StepContext context{
+      .device = device_, .training = true, .seed = config_.spec.seed(), .step = step, .first_row = rows.first};
   const Tensor gradient{reducer_->shard_gradient().data(), model_->parameters().shape, DType::kF32};
   const std::span<double> scalars = reducer_->shard_scalars();
   const int width = model_->loss().stats_width();

@@ -95,8 +95,8 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
                        .first_step = welcome.first_step()};
   const SystemClock clock;
   Outcome outcome;
-  auto trainer = Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session,
-                                 &clock);
+  auto trainer =
+      Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session, &clock);
   outcome.status = trainer.status();
   if (trainer.ok()) {
     absl::StatusOr<Trainer::Result> result = (*trainer)->Run();

@@ -1,81 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
-#include <array>
-
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "common/model/layers/layers.h"
-#include "common/model/text.h"
+#include "common/model/model_plan.h"
+#include "common/model/names.h"
 
 namespace lockstep {
 
 namespace {
 
-Initializer ParseInitializer(const LayerPlan& plan, Violations& violations) {
-  const std::string& name = plan.spec.dense().kernel_initializer();
+// Adds a violation where the name is unknown.
+Initializer ParseInitializer(const std::string& name, const std::string& field, Violations& violations) {
+  static const std::vector<std::string> kNames{"glorot_uniform", "he_uniform", "zeros"};
   if (name.empty() || name == "glorot_uniform") return Initializer::kGlorotUniform;
   if (name == "he_uniform") return Initializer::kHeUniform;
   if (name == "zeros") return Initializer::kZeros;
-  const std::vector<std::string> known = {"glorot_uniform", "he_uniform", "zeros"};
-  violations.Add(absl::StrCat(plan.field, ".dense.kernel_initializer"),
-                 absl::StrCat("unknown initializer ", Quoted(name), DidYouMean(name, known), "; choose one of ",
-                              absl::StrJoin(known, ", ")));
-  return Initializer::kGlorotUniform;
-}
-
-void CheckActivation(const LayerPlan& plan, Violations& violations) {
-  const std::string& name = plan.spec.dense().activation();
-  if (name.empty() || name == "linear" || std::ranges::find(KnownActivations(), name) != KnownActivations().end()) {
-    return;
-  }
-  std::vector<std::string> known = KnownActivations();
-  known.insert(known.begin(), "linear");
-  violations.Add(absl::StrCat(plan.field, ".dense.activation"),
-                 absl::StrCat("unknown activation ", Quoted(name), DidYouMean(name, known), "; choose one of ",
-                              absl::StrJoin(known, ", ")));
+  violations.Add(field, absl::StrCat("unknown initializer \"", name.substr(0, 64), "\"", DidYouMean(name, kNames),
+                                     " Known: glorot_uniform, he_uniform, zeros"));
+  return Initializer::kZeros;
 }
 
 }  // namespace
 
-const std::vector<std::string>& KnownActivations() {
-  static const auto* const kNames = new std::vector<std::string>{"relu", "sigmoid", "softmax", "tanh"};
-  return *kNames;
-}
-
-// y: [units]; kernel: [in, units], bias: [units].
 void DescribeDense(LayerPlan& plan, Violations& violations) {
   const v1::DenseLayer& dense = plan.spec.dense();
-  CheckActivation(plan, violations);
-  const Initializer initializer = ParseInitializer(plan, violations);
-  const std::string units_field = absl::StrCat(plan.field, ".dense.units");
-  if (dense.units() < 1) {
-    violations.Add(units_field, absl::StrCat("must be at least 1, not ", dense.units()));
-    return;
-  }
-  if (dense.units() > kMaxTensorElements) {
-    violations.Add(units_field, absl::StrCat(dense.units(), " is more than the limit of ", kMaxTensorElements));
+  const std::string field = plan.field + ".dense";
+  const Initializer initializer =
+      ParseInitializer(dense.kernel_initializer(), field + ".kernel_initializer", violations);
+  if (dense.units() < 1 || dense.units() > kMaxTensorElements) {
+    violations.Add(field + ".units", absl::StrCat("is ", dense.units(), "; give the width of the output, at least 1"));
+    // One, so that the layers behind are checked too.
+    plan.output = Shape{1};
     return;
   }
   plan.output = Shape{dense.units()};
-  if (plan.input.rank() == 0) return;
-  if (plan.input.rank() > 1) {
-    violations.Add(absl::StrCat(plan.field, ".dense"),
-                   absl::StrCat("takes a row of numbers, but its input has the shape ", plan.input.ToString(),
-                                "; put a flatten layer before it"));
+  if (plan.input.rank() != 1) {
+    violations.Add(plan.field, absl::StrCat("dense takes one axis, but its input has the shape ", plan.input.ToString(),
+                                            "; put a flatten layer before it"));
     return;
   }
-  const int64_t in = plan.input[0];
-  const std::array<int64_t, 2> kernel{in, dense.units()};
-  if (CheckedElements(kernel, kMaxTensorElements) < 0) {
-    violations.Add(units_field, absl::StrCat("its kernel of ", in, " x ", dense.units(), " numbers is larger than the ",
-                                             "limit of ", kMaxTensorElements));
+  const int64_t inputs = plan.input[0];
+  const int64_t dims[] = {inputs, dense.units()};
+  if (CheckedElements(dims, kMaxTensorElements) < 0) {
+    violations.Add(field + ".units", absl::StrCat("a kernel of ", inputs, " x ", dense.units(),
+                                                  " is over the limit of ", kMaxTensorElements, " numbers"));
     return;
   }
-  plan.parameters.push_back({absl::StrCat(plan.name, "/kernel"), Shape(kernel), initializer, in, dense.units()});
-  if (!dense.has_use_bias() || dense.use_bias()) {
-    plan.parameters.push_back(
-        {absl::StrCat(plan.name, "/bias"), Shape{dense.units()}, Initializer::kZeros, in, dense.units()});
-  }
+  plan.parameters.push_back({.name = "kernel",
+                             .shape = Shape{inputs, dense.units()},
+                             .initializer = initializer,
+                             .fan_in = inputs,
+                             .fan_out = dense.units()});
+  if (!dense.has_use_bias() || dense.use_bias())
+    plan.parameters.push_back({.name = "bias", .shape = Shape{dense.units()}});
 }
 
 }  // namespace lockstep

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/model/layers/layers.h"
+#include "common/model/model_plan.h"
 
 namespace lockstep {
 
-// [a, b, ...] to [a * b * ...]. PlanModel has checked that the product is small enough.
-void DescribeFlatten(LayerPlan& plan, Violations&) {
-  if (plan.input.rank() > 0) plan.output = Shape{plan.input.elements()};
-}
+void DescribeFlatten(LayerPlan& plan, Violations&) { plan.output = Shape{plan.input.elements()}; }
 
 }  // namespace lockstep

@@ -10,9 +10,11 @@ TEST(ReporterTest, ARangeHoldsTheMeansOfItsSteps) {
   FakeClock clock;
   Reporter reporter(&clock, /*classification=*/true, 100, 3);
   reporter.Begin(10);
-  reporter.AddStep({.loss = 32, .correct = 8}, 32, {.data = 1, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5});
+  reporter.AddStep({.loss = 32, .correct = 8}, 32,
+                   {.data = 1, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5});
   EXPECT_FALSE(reporter.Due());
-  reporter.AddStep({.loss = 16, .correct = 8}, 16, {.data = 3, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5});
+  reporter.AddStep({.loss = 16, .correct = 8}, 16,
+                   {.data = 3, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5});
   clock.Advance(std::chrono::milliseconds(500));
   EXPECT_TRUE(reporter.Due());
   const v1::StepsCommitted range = reporter.Take(0.1);

@@ -205,7 +205,8 @@ TEST_F(TrainerTest, AStoppedRunGoesOnWithOtherRanksToTheSameBits) {
     return losses;
   };
   EXPECT_EQ(epoch_losses(second).back(), epoch_losses(whole).back());
-  EXPECT_EQ(epoch_losses(second).front(), epoch_losses(whole)[epoch_losses(whole).size() - epoch_losses(second).size()]);
+  EXPECT_EQ(epoch_losses(second).front(),
+            epoch_losses(whole)[epoch_losses(whole).size() - epoch_losses(second).size()]);
 }
 
 TEST_F(TrainerTest, LearnsTheBlobs) {
@@ -231,7 +232,8 @@ TEST_F(TrainerTest, ADamagedCheckpointIsNamed) {
   auto device = MakeCpuDevice(1);
   auto communicator = MakeSingleCommunicator();
   LocalLink link;
-  TrainerConfig config{.spec = Spec(), .plan = Plan(Spec(), dataset), .resume_checkpoint = checkpoint, .first_step = 42};
+  TrainerConfig config{
+      .spec = Spec(), .plan = Plan(Spec(), dataset), .resume_checkpoint = checkpoint, .first_step = 42};
   const auto trainer = Trainer::Create(std::move(config), device.get(), communicator.get(), &dataset, &link, &clock);
   EXPECT_EQ(trainer.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(trainer.status().message()), ::testing::HasSubstr("parameters.safetensors"));

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/train/checkpoint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <system_error>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/digest.h"
+#include "common/formats/atomic_file.h"
+#include "common/formats/safetensors.h"
+#include "common/status_macros.h"
+#include "nlohmann/json.hpp"
+
+namespace lockstep {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kParameters = "parameters.safetensors";
+constexpr const char* kOptimizer = "optimizer.safetensors";
+constexpr const char* kManifest = "manifest.json";
+constexpr const char* kEpochSums = "epoch_sums";
+constexpr const char* kPrefix = "step-";
+constexpr size_t kKeep = 2;
+constexpr int kEpochSumCount = LossSums::kCount + 1;
+
+// A tensor's name and where its bytes are: one entry per parameter of a flat array.
+std::vector<TensorToWrite> Views(const Model& model, const std::string& prefix, std::span<const std::byte> flat) {
+  std::vector<TensorToWrite> tensors;
+  for (const ParameterView& view : model.parameter_views()) {
+    tensors.push_back({prefix + view.name, "F32", view.shape,
+                       flat.subspan(static_cast<size_t>(view.offset) * sizeof(float),
+                                    static_cast<size_t>(view.shape.elements()) * sizeof(float))});
+  }
+  return tensors;
+}
+
+std::vector<std::byte> ToHost(Device& device, Tensor t) {
+  std::vector<std::byte> host(t.bytes());
+  device.CopyToHost(host.data(), t.data, t.bytes());
+  return host;
+}
+
+absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step, Device& device, Model& model) {
+  const std::vector<std::byte> host = ToHost(device, model.parameters());
+  LOCKSTEP_RETURN_IF_ERROR(
+      WriteSafetensors(path, Views(model, "", host), {{"format", "lockstep"}, {"step", absl::StrCat(step)}}));
+  LOCKSTEP_ASSIGN_OR_RETURN(std::string sha256, Sha256File(path));
+  std::error_code error;
+  return SavedFile{path, std::move(sha256), static_cast<int64_t>(fs::file_size(path, error))};
+}
+
+std::vector<double> Pack(const Reporter::EpochSums& s) {
+  return {s.sums.loss,   s.sums.correct,        s.sums.squared_error,
+          s.sums.target, s.sums.target_squared, static_cast<double>(s.rows)};
+}
+
+Reporter::EpochSums Unpack(const double* v) {
+  return {{.loss = v[0], .correct = v[1], .squared_error = v[2], .target = v[3], .target_squared = v[4]},
+          static_cast<int64_t>(v[5])};
+}
+
+absl::Status SaveState(const std::string& path, int64_t step, Device& device, Model& model, Optimizer& optimizer,
+                       const Reporter::EpochSums& epoch_sums) {
+  std::vector<std::vector<std::byte>> hosts;
+  std::vector<TensorToWrite> tensors;
+  const auto state = optimizer.State();
+  hosts.reserve(state.size());
+  for (const auto& [name, tensor] : state) {
+    hosts.push_back(ToHost(device, tensor));
+    std::ranges::move(Views(model, name + "/", hosts.back()), std::back_inserter(tensors));
+  }
+  const std::vector<double> sums = Pack(epoch_sums);
+  tensors.push_back({kEpochSums, "F64", Shape{kEpochSumCount}, std::as_bytes(std::span(sums))});
+  return WriteSafetensors(path, tensors, {{"format", "lockstep"}, {"step", absl::StrCat(step)}});
+}
+
+absl::Status WriteManifest(const fs::path& folder, int64_t step) {
+  nlohmann::ordered_json manifest{{"format", "lockstep-checkpoint"}, {"version", 1}, {"step", step}};
+  for (const char* name : {kParameters, kOptimizer}) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::string sha256, Sha256File(folder / name));
+    manifest["files"][name] = {{"sha256", sha256}, {"bytes", fs::file_size(folder / name)}};
+  }
+  const std::string text = manifest.dump(2) + "\n";
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(text));
+  return WriteFileAtomically(folder / kManifest, std::span(&bytes, 1));
+}
+
+int64_t StepOf(const fs::path& folder) {
+  int64_t step = -1;
+  absl::string_view name(folder.filename().native());
+  return absl::ConsumePrefix(&name, kPrefix) && absl::SimpleAtoi(name, &step) ? step : -1;
+}
+
+// Best effort: a folder that cannot be removed now is removed after a later save.
+void Prune(const fs::path& parent) {
+  std::vector<std::pair<int64_t, fs::path>> folders;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(parent, error)) {
+    if (const int64_t step = StepOf(entry.path()); step >= 0) folders.push_back({step, entry.path()});
+  }
+  std::ranges::sort(folders, std::greater{});
+  for (size_t i = kKeep; i < folders.size(); ++i) fs::remove_all(folders[i].second, error);
+}
+
+absl::StatusOr<int64_t> VerifyManifest(const fs::path& folder) {
+  std::ifstream stream(folder / kManifest);
+  if (!stream) return absl::NotFoundError(absl::StrCat((folder / kManifest).native(), ": cannot be opened"));
+  const nlohmann::json manifest = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  if (!manifest.is_object() || !manifest.contains("step") || !manifest["step"].is_number_integer()) {
+    return absl::DataLossError(absl::StrCat((folder / kManifest).native(), ": damaged"));
+  }
+  for (const char* name : {kParameters, kOptimizer}) {
+    const auto entry = manifest.find("files");
+    if (entry == manifest.end() || !entry->contains(name) || !(*entry)[name].contains("sha256")) {
+      return absl::DataLossError(absl::StrCat((folder / kManifest).native(), ": does not list ", name));
+    }
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::string sha256, Sha256File(folder / name));
+    if ((*entry)[name]["sha256"] != sha256) {
+      return absl::DataLossError(absl::StrCat((folder / name).native(), ": damaged: its SHA-256 is ", sha256,
+                                              ", not the one in the manifest"));
+    }
+  }
+  return manifest["step"].get<int64_t>();
+}
+
+// Copies the file's tensors named prefix + parameter into the flat array.
+absl::Status Fill(const SafetensorsFile& file, const std::string& path, const std::string& prefix, Device& device,
+                  const Model& model, Tensor flat) {
+  std::map<std::string, const TensorRead*> by_name;
+  for (const TensorRead& t : file.tensors) by_name[t.name] = &t;
+  for (const ParameterView& view : model.parameter_views()) {
+    const auto found = by_name.find(prefix + view.name);
+    if (found == by_name.end() || found->second->dtype != "F32" || !(found->second->shape == view.shape)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": no tensor ", prefix, view.name, " of shape ", view.shape.ToString()));
+    }
+    device.CopyFromHost(flat.as<float>() + view.offset, found->second->bytes.data(), found->second->bytes.size());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<SavedFile> SaveCheckpoint(const std::string& output_dir, int64_t step, Device& device, Model& model,
+                                         Optimizer& optimizer, const Reporter::EpochSums& epoch_sums) {
+  const fs::path parent = fs::path(output_dir) / "checkpoints";
+  const fs::path folder = parent / absl::StrCat(kPrefix, step);
+  const fs::path temporary = parent / absl::StrCat("tmp-", step);
+  std::error_code error;
+  fs::remove_all(temporary, error);
+  fs::create_directories(temporary, error);
+  if (error) {
+    return absl::UnavailableError(absl::StrCat("cannot create ", temporary.native(), ": ", error.message()));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(SavedFile saved, SaveParameters(temporary / kParameters, step, device, model));
+  LOCKSTEP_RETURN_IF_ERROR(SaveState(temporary / kOptimizer, step, device, model, optimizer, epoch_sums));
+  LOCKSTEP_RETURN_IF_ERROR(WriteManifest(temporary, step));
+  saved.path = folder.native();
+  if (fs::exists(folder, error) && VerifyManifest(folder).ok()) {
+    fs::remove_all(temporary, error);
+    return saved;
+  }
+  // Only a damaged folder of the same step is ever in the way.
+  if (fs::exists(folder, error)) fs::rename(folder, parent / absl::StrCat("damaged-", step), error);
+  fs::rename(temporary, folder, error);
+  if (error) return absl::UnavailableError(absl::StrCat("cannot rename ", temporary.native(), ": ", error.message()));
+  LOCKSTEP_RETURN_IF_ERROR(SyncFolder(parent));
+  Prune(parent);
+  return saved;
+}
+
+absl::StatusOr<Restored> LoadCheckpoint(const std::string& folder, Device& device, Model& model, Optimizer& optimizer) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const int64_t step, VerifyManifest(folder));
+  const std::string parameters = fs::path(folder) / kParameters;
+  LOCKSTEP_ASSIGN_OR_RETURN(const SafetensorsFile weights, ReadSafetensors(parameters));
+  LOCKSTEP_RETURN_IF_ERROR(Fill(weights, parameters, "", device, model, model.parameters()));
+  const std::string state_path = fs::path(folder) / kOptimizer;
+  LOCKSTEP_ASSIGN_OR_RETURN(const SafetensorsFile state, ReadSafetensors(state_path));
+  for (const auto& [name, tensor] : optimizer.State()) {
+    LOCKSTEP_RETURN_IF_ERROR(Fill(state, state_path, name + "/", device, model, tensor));
+  }
+  for (const TensorRead& t : state.tensors) {
+    if (t.name != kEpochSums || t.bytes.size() != kEpochSumCount * sizeof(double)) continue;
+    double values[kEpochSumCount];
+    std::memcpy(values, t.bytes.data(), sizeof(values));
+    return Restored{step, Unpack(values)};
+  }
+  return absl::InvalidArgumentError(absl::StrCat(state_path, ": no tensor ", kEpochSums));
+}
+
+absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step, Device& device, Model& model) {
+  return SaveParameters(fs::path(output_dir) / "model.safetensors", step, device, model);
+}
+
+}  // namespace lockstep
