@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace lockstep {
@@ -38,8 +40,11 @@ class Splitter {
       was_quoted_ = true;
       return absl::OkStatus();
     }
-    if (c == '\n') return EndRow();
+    // A carriage return only stands before a line feed.
+    if (std::exchange(after_return_, c == '\r') && c != '\n') return Bad("has a carriage return inside a line");
     if (c == '\r') return absl::OkStatus();
+    if (c == '\n') return EndRow();
+    if (c == '\0') return Bad("contains a NUL byte; is this a text file?");
     if (c == ',') {
       after_quote_ = false;
       return EndCell();
@@ -75,7 +80,11 @@ class Splitter {
     }
     was_quoted_ = false;
     if (absl::Status s = EndCell(); !s.ok()) return s;
-    if (columns_ == 0) columns_ = cells_.size();
+    if (columns_ == 0) {
+      columns_ = cells_.size();
+      // What some programs put at the start of a UTF-8 file.
+      if (absl::StartsWith(cells_[0], "\xEF\xBB\xBF")) cells_[0].erase(0, 3);
+    }
     if (cells_.size() != columns_) {
       return Bad(absl::StrCat("has ", cells_.size(), " cells, the header has ", columns_));
     }
@@ -95,6 +104,7 @@ class Splitter {
   bool quoted_ = false;
   bool after_quote_ = false;
   bool was_quoted_ = false;
+  bool after_return_ = false;
 };
 
 }  // namespace

@@ -35,6 +35,9 @@ struct Cells {
 absl::StatusOr<size_t> Find(const std::vector<std::string>& header, const std::string& column,
                             const std::string& name) {
   const auto found = std::ranges::find(header, column);
+  if (found != header.end() && std::find(found + 1, header.end(), column) != header.end()) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": two columns are called \"", column, "\"; rename one"));
+  }
   if (found != header.end()) return static_cast<size_t>(found - header.begin());
   return absl::InvalidArgumentError(absl::StrCat(name, ": no column \"", column, "\"", DidYouMean(column, header),
                                                  " The file has: ", absl::StrJoin(header, ", ")));
@@ -90,7 +93,7 @@ absl::Status AddRow(int64_t row, const std::vector<std::string>& text, const v1:
       return absl::InvalidArgumentError(
           absl::StrCat(place(), ": the cell is empty; set missing_values to DROP_ROWS", target ? "" : " or MEAN"));
     }
-    if (!cell.empty() && (!absl::SimpleAtod(cell, &value) || !std::isfinite(value))) {
+    if (!cell.empty() && (!absl::SimpleAtod(cell, &value) || !std::isfinite(static_cast<float>(value)))) {
       return absl::InvalidArgumentError(
           absl::StrCat(place(), ": \"", cell.substr(0, 64), "\" is not a number; name text columns in ignore_columns"));
     }
@@ -106,6 +109,17 @@ absl::Status AddRow(int64_t row, const std::vector<std::string>& text, const v1:
 struct Statistics {
   std::vector<double> mean, stddev;
 };
+
+// The name of a column without any value in the training rows, or null: no mean can fill its gaps.
+const std::string* EmptyColumn(const Cells& cells, const std::vector<bool>& is_test) {
+  const size_t width = cells.columns.size();
+  for (size_t j = 0; j < width; ++j) {
+    bool found = false;
+    for (int64_t i = 0; i < cells.rows && !found; ++i) found = !is_test[i] && !std::isnan(cells.values[i * width + j]);
+    if (!found) return &cells.names[j];
+  }
+  return nullptr;
+}
 
 // Over the training rows, missing cells left out; the population's standard deviation, 1 where a column
 // does not vary.
@@ -179,6 +193,10 @@ absl::StatusOr<CsvTable> LoadCsvTable(int fd, const std::string& name, const v1:
   if (table.train.rows == 0 || table.test.rows == 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": ", cells.rows, " usable rows are too few to hold out ", fraction, " of them"));
+  }
+  if (const std::string* column = EmptyColumn(cells, is_test)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": column \"", *column, "\" has no value in any training row; name it in ignore_columns"));
   }
   const auto part = [&](const std::vector<double>& v, bool target) {
     const auto middle = v.begin() + table.features;
