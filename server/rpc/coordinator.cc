@@ -81,13 +81,10 @@ absl::Status Coordinator::Recover(Round& round) {
   Input none;
   for (core::Job& job : jobs) {
     LOCKSTEP_ASSIGN_OR_RETURN(const store::JobRow row, store_->GetJob(job.id));
-    LOCKSTEP_ASSIGN_OR_RETURN(Live live_job, [&]() -> absl::StatusOr<Live> {
-      LOCKSTEP_ASSIGN_OR_RETURN(lockstep::v1::Job whole, ToProto(row));
-      auto spec = std::make_shared<const lockstep::v1::JobSpec>(std::move(*whole.mutable_spec()));
-      whole.clear_spec();
-      return Live{std::move(whole), std::move(spec), row.last_sequence};
-    }());
-    live_[job.id] = std::move(live_job);
+    LOCKSTEP_ASSIGN_OR_RETURN(lockstep::v1::Job stored, ToProto(row));
+    auto spec = std::make_shared<const lockstep::v1::JobSpec>(std::move(*stored.mutable_spec()));
+    stored.clear_spec();
+    live_[job.id] = Live{std::move(stored), std::move(spec), row.last_sequence};
     if (absl::Status status = files_.Rebuild(job.id); !status.ok()) spdlog::warn("{}", std::string(status.message()));
     // A checkpoint whose folder is gone is no place to go on from.
     std::erase_if(job.checkpoints, [](const auto& entry) {
