@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU: oneDNN for products, own loops (kernels.h) for the rest. Calls are done when they return.
+#include <dnnl.h>
+#include <omp.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <new>
+
+#include "absl/strings/str_cat.h"
+#include "worker/device/cpu/kernels.h"
+#include "worker/device/cpu/losses.h"
+#include "worker/device/device.h"
+
+namespace lockstep {
+
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+class CpuBuffer final : public Buffer {
+ public:
+  CpuBuffer(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  ~CpuBuffer() override { std::free(data_); }
+  void* data() const override { return data_; }
+  size_t bytes() const override { return bytes_; }
+
+ private:
+  void* data_;
+  size_t bytes_;
+};
+
+std::string CpuModel() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+  }
+  return "unknown";
+}
+
+// op(a) op(b), each value summed over k in order: the reference, and the way for kF64.
+void GemmReference(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
+  const int64_t m = out.shape[0], n = out.shape[1], k = a.elements() / m;
+  const double* pa = a.as<double>();
+  const double* pb = b.as<double>();
+  double* po = out.as<double>();
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      double sum = args.accumulate ? po[i * n + j] : 0.0;
+      for (int64_t l = 0; l < k; ++l) {
+        sum += (args.transpose_a ? pa[l * m + i] : pa[i * k + l]) * (args.transpose_b ? pb[j * k + l] : pb[l * n + j]);
+      }
+      po[i * n + j] = sum;
+    }
+  }
+}
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(int threads) : threads_(threads), kernels_(ChooseKernels()) {}
+
+  std::string Description() const override {
+    const dnnl_version_t* v = dnnl_version();
+    return absl::StrCat("cpu ", CpuModel(), ", ", kernels_.name, ", oneDNN ", v->major, ".", v->minor, ".", v->patch,
+                        ", ", threads_, threads_ == 1 ? " thread" : " threads");
+  }
+
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) override {
+    const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    void* data = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, std::max(rounded, kAlignment));
+    if (data == nullptr) return absl::ResourceExhaustedError(absl::StrCat("no memory for ", bytes, " bytes"));
+    std::memset(data, 0, std::max(rounded, kAlignment));
+    return std::make_unique<CpuBuffer>(data, bytes);
+  }
+
+  void CopyFromHost(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void CopyToHost(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
+  void Synchronize() override {}
+  bool host_accessible() const override { return true; }
+
+  void Fill(Tensor out, double value) override {
+    Visit(out.type,
+          [&]<typename T>(T, const auto&) { std::fill_n(out.as<T>(), out.elements(), static_cast<T>(value)); });
+  }
+  void Add(Tensor a, Tensor b, Tensor out) override {
+    Visit(out.type, [&]<typename T>(T, const auto& k) { k.add(a.as<T>(), b.as<T>(), out.as<T>(), out.elements()); });
+  }
+  void RandomUniform(Tensor out, const RngStream& stream, double low, double high) override {
+    Visit(out.type, [&]<typename T>(T, const auto&) {
+      const T base = static_cast<T>(low), span = static_cast<T>(high - low);
+      for (int64_t i = 0; i < out.elements(); ++i) out.as<T>()[i] = base + span * static_cast<T>(stream.Uniform(i));
+    });
+  }
+  void GatherRows(Tensor rows, Tensor indices, const GatherArgs& args, Tensor out) override {
+    const int64_t batch = out.shape[0], width = batch == 0 ? 0 : out.elements() / batch;
+    Visit(out.type, [&]<typename T>(T, const auto& k) {
+      const T scale = static_cast<T>(args.scale), offset = static_cast<T>(args.offset);
+      const int64_t* at = indices.as<int64_t>();
+      if (rows.type == DType::kU8) {
+        k.gather_bytes(rows.as<uint8_t>(), at, batch, width, scale, offset, out.as<T>());
+      } else {
+        k.gather(rows.as<T>(), at, batch, width, scale, offset, out.as<T>());
+      }
+    });
+  }
+  void GatherLabels(Tensor labels, Tensor indices, Tensor out) override {
+    for (int64_t i = 0; i < out.elements(); ++i) {
+      out.as<int32_t>()[i] = labels.as<int32_t>()[indices.as<int64_t>()[i]];
+    }
+  }
+
+  void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
+    const int64_t m = out.shape[0], n = out.shape[1];
+    if (m == 0 || n == 0) return;
+    if (out.type == DType::kF64) {
+      GemmReference(args, a, b, out);
+    } else {
+      const int64_t k = a.elements() / m;
+      // The number of threads belongs to the calling thread in OpenMP; setting it costs nothing.
+      omp_set_num_threads(threads_);
+      dnnl_sgemm(args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', m, n, k, 1.0f, a.as<float>(),
+                 args.transpose_a ? m : k, b.as<float>(), args.transpose_b ? k : n, args.accumulate ? 1.0f : 0.0f,
+                 out.as<float>(), n);
+    }
+    if (bias.data == nullptr && args.activation == Activation::kLinear) return;
+    Visit(out.type,
+          [&]<typename T>(T, const auto& k) { k.bias_activation(args.activation, bias.as<T>(), m, n, out.as<T>()); });
+  }
+  void SumRows(Tensor dy, Tensor out) override {
+    Visit(out.type, [&]<typename T>(T, const auto& k) {
+      k.sum_rows(dy.as<T>(), dy.elements() / out.elements(), out.elements(), out.as<T>());
+    });
+  }
+  void ActivationForward(Activation kind, Tensor x, Tensor y) override {
+    if (y.data != x.data) std::memcpy(y.data, x.data, x.bytes());
+    Visit(y.type, [&]<typename T>(T, const auto& k) { k.bias_activation(kind, nullptr, 1, y.elements(), y.as<T>()); });
+  }
+  void ActivationBackward(Activation kind, Tensor y, Tensor dy, Tensor dx) override {
+    Visit(y.type, [&]<typename T>(T, const auto& k) {
+      k.activation_backward(kind, y.as<T>(), dy.as<T>(), y.elements(), dx.as<T>());
+    });
+  }
+  void SoftmaxForward(Tensor x, Tensor y) override {
+    Visit(y.type, [&]<typename T>(T, const auto&) { cpu::SoftmaxForward<T>(x, y); });
+  }
+  void SoftmaxBackward(Tensor y, Tensor dy, Tensor dx) override {
+    Visit(y.type, [&]<typename T>(T, const auto&) { cpu::SoftmaxBackward<T>(y, dy, dx); });
+  }
+  void Dropout(Tensor x, double rate, const RngStream& stream, int64_t first_row, Tensor y) override {
+    const int64_t rows = x.shape[0], width = rows == 0 ? 0 : x.elements() / rows;
+    Visit(x.type, [&]<typename T>(T, const auto& k) {
+      k.dropout(x.as<T>(), rows, width, static_cast<T>(rate), stream, first_row, y.as<T>());
+    });
+  }
+
+  void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor stats) override {
+    Visit(logits.type,
+          [&]<typename T>(T, const auto&) { cpu::SoftmaxCrossEntropy<T>(logits, labels, scale, dlogits, stats); });
+  }
+  void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor stats) override {
+    Visit(probabilities.type, [&]<typename T>(T, const auto&) {
+      cpu::CrossEntropy<T>(probabilities, labels, scale, dprobabilities, stats);
+    });
+  }
+  void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor stats) override {
+    Visit(predictions.type, [&]<typename T>(T, const auto&) {
+      cpu::MeanSquaredError<T>(predictions, targets, scale, dpredictions, stats);
+    });
+  }
+
+  void Sgd(Tensor parameters, Tensor gradient, double learning_rate) override {
+    Visit(parameters.type, [&]<typename T>(T, const auto& k) {
+      k.sgd(parameters.as<T>(), gradient.as<T>(), parameters.elements(), static_cast<T>(learning_rate));
+    });
+  }
+  void Momentum(Tensor parameters, Tensor gradient, Tensor velocity, double learning_rate, double momentum,
+                bool nesterov) override {
+    Visit(parameters.type, [&]<typename T>(T, const auto& k) {
+      k.momentum(parameters.as<T>(), gradient.as<T>(), velocity.as<T>(), parameters.elements(),
+                 static_cast<T>(learning_rate), static_cast<T>(momentum), nesterov);
+    });
+  }
+  void Adam(Tensor parameters, Tensor gradient, Tensor m, Tensor v, const AdamArgs& args) override {
+    const double t = static_cast<double>(args.t);
+    const double step =
+        args.learning_rate * std::sqrt(1.0 - std::pow(args.beta_2, t)) / (1.0 - std::pow(args.beta_1, t));
+    Visit(parameters.type, [&]<typename T>(T, const auto& k) {
+      k.adam(parameters.as<T>(), gradient.as<T>(), m.as<T>(), v.as<T>(), parameters.elements(), static_cast<T>(step),
+             static_cast<T>(args.beta_1), static_cast<T>(args.beta_2), static_cast<T>(args.epsilon));
+    });
+  }
+  void CheckFinite(Tensor x, Tensor flag) override {
+    double found = 0;
+    Visit(x.type, [&]<typename T>(T, const auto&) {
+      for (int64_t i = 0; i < x.elements(); ++i) found = std::isfinite(x.as<T>()[i]) ? found : 1;
+    });
+    *flag.as<double>() = found;
+  }
+
+ private:
+  // visit(T{}, kernels of T).
+  template <typename F>
+  void Visit(DType type, F visit) {
+    if (type == DType::kF64) {
+      visit(double{}, *kernels_.f64);
+    } else {
+      visit(float{}, *kernels_.f32);
+    }
+  }
+
+  const int threads_;
+  const KernelChoice kernels_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> MakeCpuDevice(int threads) { return std::make_unique<CpuDevice>(threads); }
+
+}  // namespace lockstep
