@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "server/core/rules.h"
 
 namespace lockstep::core {
@@ -194,9 +195,11 @@ absl::Status Handle(Context& context, const GoodbyeSaid& event) {
   });
   const Job& job = *context.state.Find(event.job);
   if (event.farewell == Farewell::kFailed && !job.cancel_requested) {
+    const std::string own_name = absl::StrCat("rank ", event.rank, ": ");
+    const std::string message(absl::StripPrefix(event.message, own_name));
     FailGroup(context, event.job,
               absl::StrCat(NameOfRank(job, event.rank), " failed: ",
-                           event.message.empty() ? "it gave no reason; see the job's log" : event.message),
+                           message.empty() ? "it gave no reason; see the job's log" : message),
               context.limits.failure_grace);
   }
   return absl::OkStatus();
