@@ -10,7 +10,9 @@
 #ifdef __CUDACC__
 #define LOCKSTEP_HOST_DEVICE __host__ __device__
 #else
-#define LOCKSTEP_HOST_DEVICE
+// Always inlined: a function that a translation unit with wider vector instructions left out of line
+// could be picked by the linker for all, and then run on a machine without them.
+#define LOCKSTEP_HOST_DEVICE __attribute__((always_inline))
 #endif
 
 namespace lockstep {

@@ -35,7 +35,7 @@ absl::Status WriteAll(int fd, std::span<const std::byte> bytes, const std::strin
 
 absl::Status WriteFileAtomically(const std::string& path, std::span<const std::span<const std::byte>> parts) {
   const std::string temporary = absl::StrCat(path, ".tmp");
-  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
   if (fd < 0) return Failed("create", temporary);
   absl::Status status;
   for (const auto& part : parts) {

@@ -2,14 +2,13 @@
 #include "common/formats/idx.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "common/formats/byte_source.h"
 #include "common/status_macros.h"
 
 namespace lockstep {
@@ -18,48 +17,14 @@ namespace {
 
 constexpr int kUnsignedByte = 0x08;
 
-struct GzClose {
-  void operator()(gzFile_s* file) const { gzclose(file); }
-};
-using GzFile = std::unique_ptr<gzFile_s, GzClose>;
-
-// zlib reads plain files as they are.
-absl::StatusOr<GzFile> Open(int fd, const std::string& name) {
-  const int own = dup(fd);
-  if (own < 0 || lseek(own, 0, SEEK_SET) < 0) return absl::DataLossError(absl::StrCat(name, ": cannot be read"));
-  GzFile file(gzdopen(own, "rb"));
-  if (file == nullptr) {
-    close(own);
-    return absl::ResourceExhaustedError(absl::StrCat(name, ": no memory to read it"));
-  }
-  gzbuffer(file.get(), 1 << 18);
-  return file;
-}
-
-// Fewer bytes than asked for mean that the file ended there.
-absl::StatusOr<size_t> Read(gzFile_s* file, uint8_t* to, size_t bytes, const std::string& name) {
-  size_t done = 0;
-  while (done < bytes) {
-    const unsigned chunk = static_cast<unsigned>(std::min<size_t>(bytes - done, 1 << 30));
-    const int got = gzread(file, to + done, chunk);
-    if (got < 0) {
-      int code = 0;
-      return absl::DataLossError(absl::StrCat(name, ": damaged: ", gzerror(file, &code)));
-    }
-    if (got == 0) break;
-    done += static_cast<size_t>(got);
-  }
-  return done;
-}
-
 absl::Status Truncated(const std::string& name, uint64_t expected, uint64_t got) {
   return absl::DataLossError(
       absl::StrCat(name, ": truncated: the header promises ", expected, " bytes, the file has ", got));
 }
 
-absl::StatusOr<Shape> ParseHeader(gzFile_s* file, const std::string& name, size_t* header_bytes) {
+absl::StatusOr<Shape> ParseHeader(ByteSource& source, const std::string& name, size_t* header_bytes) {
   uint8_t head[4];
-  LOCKSTEP_ASSIGN_OR_RETURN(const size_t got, Read(file, head, sizeof(head), name));
+  LOCKSTEP_ASSIGN_OR_RETURN(const size_t got, source.Read(head, sizeof(head)));
   if (got < sizeof(head)) return Truncated(name, sizeof(head), got);
   if (head[0] != 0 || head[1] != 0 || head[2] != kUnsignedByte || head[3] < 1 || head[3] > Shape::kMaxRank) {
     return absl::InvalidArgumentError(
@@ -69,7 +34,7 @@ absl::StatusOr<Shape> ParseHeader(gzFile_s* file, const std::string& name, size_
   }
   uint8_t axes[4 * Shape::kMaxRank];
   const size_t axes_bytes = 4u * head[3];
-  LOCKSTEP_ASSIGN_OR_RETURN(const size_t axes_got, Read(file, axes, axes_bytes, name));
+  LOCKSTEP_ASSIGN_OR_RETURN(const size_t axes_got, source.Read(axes, axes_bytes));
   if (axes_got < axes_bytes) return Truncated(name, 4 + axes_bytes, 4 + axes_got);
   std::vector<int64_t> dims;
   for (int i = 0; i < head[3]; ++i) {
@@ -87,11 +52,11 @@ absl::StatusOr<Shape> ParseHeader(gzFile_s* file, const std::string& name, size_
 }  // namespace
 
 absl::StatusOr<Shape> ReadIdxHeader(int fd, const std::string& name) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const GzFile file, Open(fd, name));
+  ByteSource source(fd, name);
   size_t header = 0;
-  LOCKSTEP_ASSIGN_OR_RETURN(const Shape shape, ParseHeader(file.get(), name, &header));
+  LOCKSTEP_ASSIGN_OR_RETURN(const Shape shape, ParseHeader(source, name, &header));
   struct stat info {};
-  if (gzdirect(file.get()) == 1 && fstat(fd, &info) == 0) {
+  if (!source.compressed() && fstat(fd, &info) == 0) {
     const uint64_t expected = header + static_cast<uint64_t>(shape.elements());
     const uint64_t size = static_cast<uint64_t>(info.st_size);
     if (size < expected) return Truncated(name, expected, size);
@@ -103,10 +68,10 @@ absl::StatusOr<Shape> ReadIdxHeader(int fd, const std::string& name) {
 }
 
 absl::StatusOr<IdxData> ReadIdx(int fd, const std::string& name) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const GzFile file, Open(fd, name));
+  ByteSource source(fd, name);
   size_t header = 0;
   IdxData data;
-  LOCKSTEP_ASSIGN_OR_RETURN(data.shape, ParseHeader(file.get(), name, &header));
+  LOCKSTEP_ASSIGN_OR_RETURN(data.shape, ParseHeader(source, name, &header));
   const size_t total = static_cast<size_t>(data.shape.elements());
   // Grows with what is really there, so that a lying header costs no memory.
   constexpr size_t kFirst = size_t{64} << 20;
@@ -114,12 +79,12 @@ absl::StatusOr<IdxData> ReadIdx(int fd, const std::string& name) {
   while (done < total) {
     const size_t want = done == 0 ? std::min(total, kFirst) : std::min(total, done * 2);
     data.values.resize(want);
-    LOCKSTEP_ASSIGN_OR_RETURN(const size_t got, Read(file.get(), data.values.data() + done, want - done, name));
+    LOCKSTEP_ASSIGN_OR_RETURN(const size_t got, source.Read(data.values.data() + done, want - done));
     done += got;
     if (done < want) return Truncated(name, header + total, header + done);
   }
   uint8_t extra;
-  LOCKSTEP_ASSIGN_OR_RETURN(const size_t more, Read(file.get(), &extra, 1, name));
+  LOCKSTEP_ASSIGN_OR_RETURN(const size_t more, source.Read(&extra, 1));
   if (more != 0) return absl::DataLossError(absl::StrCat(name, ": bytes after the values that the header promises"));
   return data;
 }

@@ -10,9 +10,11 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
 namespace lockstep {
@@ -21,12 +23,47 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// -1 and errno: EXDEV where the path leaves the root. O_NONBLOCK so that a FIFO cannot hold us up.
+// O_NONBLOCK so that a FIFO cannot hold us up.
+constexpr int kOpenFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
+// -1 and errno: EXDEV where the path leaves the root or crosses an absolute symbolic link.
 int OpenBeneath(int root, const std::string& relative) {
   open_how how{};
-  how.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  how.flags = kOpenFlags;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
   return static_cast<int>(syscall(SYS_openat2, root, relative.c_str(), &how, sizeof(how)));
+}
+
+// Opens a path that has no symbolic links (any more), step by step, so that one put there meanwhile is
+// refused with ELOOP.
+int OpenWithoutLinks(const std::string& root, const std::string& relative) {
+  File at(open(root.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), root);
+  const std::vector<std::string> steps = absl::StrSplit(relative, '/', absl::SkipEmpty());
+  for (size_t i = 0; i + 1 < steps.size() && at.fd() >= 0; ++i) {
+    at = File(openat(at.fd(), steps[i].c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), root);
+  }
+  if (at.fd() < 0 || steps.empty()) return -1;
+  return openat(at.fd(), steps.back().c_str(), kOpenFlags | O_NOFOLLOW);
+}
+
+// For links that the kernel's check does not follow, and kernels without it: the path is resolved
+// first, and then opened without following anything. errno: EXDEV where it leads outside every root.
+int OpenResolved(const std::string& full, const std::vector<std::string>& roots) {
+  std::error_code error;
+  const std::string target = fs::canonical(full, error).string();
+  if (error) {
+    errno = error.value();
+    return -1;
+  }
+  for (const std::string& root : roots) {
+    const std::string base = fs::canonical(root, error).string();
+    absl::string_view rest(target);
+    if (error || !absl::ConsumePrefix(&rest, absl::StripSuffix(base, "/")) || !absl::ConsumePrefix(&rest, "/"))
+      continue;
+    return OpenWithoutLinks(base, std::string(rest));
+  }
+  errno = EXDEV;
+  return -1;
 }
 
 absl::Status Outside(const std::string& path, const std::vector<std::string>& roots) {
@@ -40,10 +77,12 @@ bool Relative(const std::string& path, const std::string& root, std::string& rel
     relative = path;
     return true;
   }
-  const std::string base = fs::path(root).lexically_normal().string();
+  const std::string base = fs::absolute(root).lexically_normal().string();
   absl::string_view rest(path);
   if (!absl::ConsumePrefix(&rest, absl::StripSuffix(base, "/")) || (!rest.empty() && rest[0] != '/')) return false;
-  relative = std::string(absl::StripPrefix(rest, "/"));
+  while (absl::ConsumePrefix(&rest, "/")) {
+  }
+  relative = rest.empty() ? "." : std::string(rest);
   return true;
 }
 
@@ -82,8 +121,15 @@ absl::StatusOr<File> OpenUnderRoots(const std::string& path, const std::vector<s
       const std::string name = relative + ending;
       const std::string full = (fs::path(root) / name).string();
       File file(OpenBeneath(folder.fd(), name), full);
+      // EPERM and ENOSYS: no openat2 here.
+      if (file.fd() < 0 && (errno == EXDEV || errno == ENOSYS || errno == EPERM)) {
+        file = File(OpenResolved(full, roots), full);
+      }
       if (file.fd() < 0 && errno == EXDEV) return Outside(path, roots);
       if (file.fd() < 0 && errno == ENXIO) return absl::InvalidArgumentError(absl::StrCat(full, " is a socket"));
+      if (file.fd() < 0 && errno == EACCES) {
+        return absl::PermissionDeniedError(absl::StrCat(full, ": no permission to read it"));
+      }
       if (file.fd() < 0 && errno != ENOENT && errno != ENOTDIR) {
         return absl::UnavailableError(absl::StrCat(full, ": ", std::strerror(errno)));
       }
@@ -95,6 +141,16 @@ absl::StatusOr<File> OpenUnderRoots(const std::string& path, const std::vector<s
   if (outside) return Outside(path, roots);
   return absl::NotFoundError(absl::StrCat(path, " is in none of the data folders (",
                                           roots.empty() ? "none is set" : absl::StrJoin(roots, ", "), ")"));
+}
+
+absl::StatusOr<std::string> ResolveUnderRoots(const std::string& path, const std::vector<std::string>& roots,
+                                              const std::vector<std::string>& alternatives) {
+  absl::StatusOr<File> file = OpenUnderRoots(path, roots, alternatives);
+  if (!file.ok()) return file.status();
+  std::error_code error;
+  const std::string resolved = fs::canonical(file->path(), error).string();
+  if (error) return absl::NotFoundError(absl::StrCat(file->path(), ": ", error.message()));
+  return resolved;
 }
 
 }  // namespace lockstep

@@ -29,12 +29,18 @@ class File {
   std::string path_;
 };
 
-// Opens `path` for reading below the first root that has it. The kernel keeps every step of the way,
-// symbolic links too, below that root, so nothing can be swapped in between. An absolute path must lie
-// below a root. `alternatives` are endings tried in turn ("" and ".gz", for example).
+// Opens `path` for reading below the first root that has it. No step of the way leaves the roots, and
+// nothing can be swapped in between: what is checked is what is open. A symbolic link may stand on the
+// way if it stays below a root. An absolute path must lie below a root. `alternatives` are endings tried
+// in turn ("" and ".gz", for example).
 // NOT_FOUND lists the roots; PERMISSION_DENIED where the path leads outside; INVALID_ARGUMENT where it
 // is not a regular file.
 absl::StatusOr<File> OpenUnderRoots(const std::string& path, const std::vector<std::string>& roots,
                                     const std::vector<std::string>& alternatives = {""});
+
+// The absolute path of the file that OpenUnderRoots opens, without symbolic links. For showing: by the
+// time of a later open another file may be there.
+absl::StatusOr<std::string> ResolveUnderRoots(const std::string& path, const std::vector<std::string>& roots,
+                                              const std::vector<std::string>& alternatives = {""});
 
 }  // namespace lockstep

@@ -17,7 +17,8 @@ namespace lockstep {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+// Keys are looked up while parsing: the sorted kind keeps a header of many keys from costing quadratic time.
+using Json = nlohmann::json;
 
 constexpr uint64_t kMaxHeaderBytes = 16 << 20;
 constexpr size_t kMaxTensors = 10'000;
@@ -54,9 +55,6 @@ absl::StatusOr<Json> ParseHeader(const char* begin, const char* end, const std::
   if (!problem.empty()) return Bad(name, problem);
   return header;
 }
-
-absl::StatusOr<TensorRead> ParseTensor(const std::string& tensor_name, const Json& entry, uint64_t begin_expected,
-                                       std::span<const std::byte> data, const std::string& name);
 
 struct Extent {
   uint64_t begin;
@@ -111,10 +109,18 @@ absl::Status WriteSafetensors(const std::string& path, const std::vector<TensorT
     const size_t wide = DTypeBytes(a->dtype), other = DTypeBytes(b->dtype);
     return wide != other ? wide > other : a->name < b->name;
   });
-  Json header = Json::object();
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   uint64_t at = 0;
   for (const TensorToWrite* t : order) {
+    if (t->name == kMetadata || header.contains(t->name)) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": two tensors would be called \"", t->name, "\""));
+    }
+    const int64_t elements = CheckedElements(t->shape.dims(), INT64_MAX / 8);
+    if (elements < 0 || t->bytes.size() != static_cast<uint64_t>(elements) * DTypeBytes(t->dtype)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": the bytes of tensor \"", t->name, "\" do not fit its shape and type"));
+    }
     header[t->name] = {{"dtype", t->dtype},
                        {"shape", std::vector<int64_t>(t->shape.dims().begin(), t->shape.dims().end())},
                        {"data_offsets", {at, at + t->bytes.size()}}};

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -12,14 +13,17 @@ namespace lockstep {
 
 namespace {
 
+// Labels are read whole, for the largest; of longer files the loader finds it when the job starts.
+constexpr int64_t kMaxProbedLabels = 16 << 20;
+
 struct Header {
   Shape shape;
-  std::string path;
+  File file;
 };
 
 std::optional<Header> ReadHeader(const std::string& file_name, const std::string& field,
                                  const std::vector<std::string>& roots, Violations& violations) {
-  const absl::StatusOr<File> file = OpenUnderRoots(file_name, roots, IdxEndings());
+  absl::StatusOr<File> file = OpenUnderRoots(file_name, roots, IdxEndings());
   if (!file.ok()) {
     violations.Add(field, std::string(file.status().message()));
     return std::nullopt;
@@ -29,32 +33,45 @@ std::optional<Header> ReadHeader(const std::string& file_name, const std::string
     violations.Add(field, std::string(shape.status().message()));
     return std::nullopt;
   }
-  return Header{*shape, file->path()};
+  return Header{*shape, *std::move(file)};
 }
 
 // Images and labels that belong together.
 std::optional<Shape> ProbePair(const std::string& images, const std::string& labels, const std::string& part,
-                               const std::vector<std::string>& roots, Violations& violations) {
+                               const std::vector<std::string>& roots, int64_t& classes, Violations& violations) {
   const std::string field = "dataset.idx.";
   const auto image_header = ReadHeader(images, field + part + "_images", roots, violations);
   const auto label_header = ReadHeader(labels, field + part + "_labels", roots, violations);
   if (!image_header || !label_header) return std::nullopt;
   const absl::Status pair =
-      CheckIdxPair(image_header->shape, image_header->path, label_header->shape, label_header->path);
+      CheckIdxPair(image_header->shape, image_header->file.path(), label_header->shape, label_header->file.path());
   if (!pair.ok()) {
     violations.Add(field + part + "_images", std::string(pair.message()));
     return std::nullopt;
   }
+  if (label_header->shape[0] > kMaxProbedLabels) return image_header->shape;
+  const absl::StatusOr<IdxData> data = ReadIdx(label_header->file.fd(), label_header->file.path());
+  if (!data.ok()) {
+    violations.Add(field + part + "_labels", std::string(data.status().message()));
+    return std::nullopt;
+  }
+  if (!data->values.empty()) classes = std::max<int64_t>(classes, 1 + *std::ranges::max_element(data->values));
   return image_header->shape;
 }
 
 DatasetInfo ProbeIdx(const v1::IdxDataset& spec, const std::vector<std::string>& roots, Violations& violations) {
+  if (spec.path().empty()) {
+    violations.Add("dataset.idx.path", "is missing; name the folder of the four files");
+    return {};
+  }
   const IdxFiles files = IdxFileNames(spec);
-  const auto train = ProbePair(files.train_images, files.train_labels, "train", roots, violations);
-  const auto test = ProbePair(files.test_images, files.test_labels, "test", roots, violations);
+  int64_t classes = 0;
+  const auto train = ProbePair(files.train_images, files.train_labels, "train", roots, classes, violations);
+  const auto test = ProbePair(files.test_images, files.test_labels, "test", roots, classes, violations);
   DatasetInfo info;
   if (!train || !test) return info;
   info.sample = Shape(train->dims().subspan(1));
+  info.classes = classes;
   info.train_samples = (*train)[0];
   info.test_samples = (*test)[0];
   if (!(info.sample == Shape(test->dims().subspan(1)))) {

@@ -250,6 +250,11 @@ v1::JobSpec ParseJobFile(const std::string& text, const std::string& name, Viola
     violations.Add("job", absl::StrCat("the file is larger than 1 MiB (", name, ")"));
     return spec;
   }
+  // A NUL byte would make the library guess at another encoding.
+  if (!IsUtf8(text) || text.find('\0') != std::string::npos) {
+    violations.Add("job", absl::StrCat("the file is not UTF-8 text (", name, ")"));
+    return spec;
+  }
   // The library reports by exceptions; none leaves this function.
   try {
     Parse(text, name, spec, violations);

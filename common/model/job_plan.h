@@ -23,6 +23,8 @@ struct DatasetInfo {
   bool classification = true;
   // Values per target: 1 for class indices.
   int64_t target_width = 1;
+  // One more than the largest class index; 0: not known, or real targets.
+  int64_t classes = 0;
 };
 
 struct JobPlan {

@@ -2,6 +2,7 @@
 #include "common/model/names.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -42,6 +43,26 @@ std::string DidYouMean(std::string_view name, std::span<const std::string> known
     }
   }
   return best == nullptr ? "" : absl::StrCat("; did you mean \"", *best, "\"?");
+}
+
+bool IsUtf8(std::string_view text) {
+  // The smallest code that needs so many bytes behind the first.
+  constexpr uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};
+  size_t i = 0;
+  while (i < text.size()) {
+    const auto lead = static_cast<unsigned char>(text[i++]);
+    if (lead < 0x80) continue;
+    const size_t more = (lead >> 5) == 6 ? 1 : (lead >> 4) == 14 ? 2 : (lead >> 3) == 30 ? 3 : 0;
+    if (more == 0 || text.size() - i < more) return false;
+    uint32_t code = lead & (0x3Fu >> more);
+    for (size_t k = 0; k < more; ++k) {
+      const auto next = static_cast<unsigned char>(text[i++]);
+      if ((next & 0xC0) != 0x80) return false;
+      code = code << 6 | (next & 0x3Fu);
+    }
+    if (code < kSmallest[more] || code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) return false;
+  }
+  return true;
 }
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Help with names that do not exist.
+// Help with names that people wrote.
 #pragma once
 
 #include <span>
@@ -10,5 +10,8 @@ namespace lockstep {
 
 // "; did you mean \"relu\"?" where one of `known` is close to `name`, else "". ASCII case is ignored.
 std::string DidYouMean(std::string_view name, std::span<const std::string> known);
+
+// True where `text` is well-formed UTF-8, as protobuf wants its strings.
+bool IsUtf8(std::string_view text);
 
 }  // namespace lockstep

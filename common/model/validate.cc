@@ -36,6 +36,7 @@ class Validator {
     if (!ValidJobName(spec_.name())) {
       Add("name", "must be 1 to 63 lower-case letters, digits or -, and start and end with a letter or digit");
     }
+    CheckDataset();
     CheckModel(plan);
     CheckLoss(plan);
     CheckOptimizer();
@@ -56,6 +57,36 @@ class Validator {
   }
   void CheckPositive(const std::string& field, double value) {
     if (!(value > 0) || !std::isfinite(value)) Add(field, absl::StrCat("is ", value, "; must be greater than 0"));
+  }
+
+  // What ProbeDataset does not say, and what it would say where it was not asked.
+  void CheckDataset() {
+    const v1::IdxDataset& idx = spec_.dataset().idx();
+    if (idx.has_scale() && (!std::isfinite(idx.scale()) || idx.scale() == 0)) {
+      Add("dataset.idx.scale", absl::StrCat("is ", idx.scale(), "; must be a finite number other than 0"));
+    }
+    if (!std::isfinite(idx.offset())) {
+      Add("dataset.idx.offset", absl::StrCat("is ", idx.offset(), "; must be a finite number"));
+    }
+    const v1::CsvDataset& csv = spec_.dataset().csv();
+    if (!csv.ignore_columns().empty() && !csv.feature_columns().empty()) {
+      Add("dataset.csv.ignore_columns", "has no effect beside feature_columns; leave one of the two out");
+    }
+    if (!v1::MissingValuePolicy_IsValid(csv.missing_values())) {
+      Add("dataset.csv.missing_values", "must be REFUSE, DROP_ROWS or MEAN");
+    }
+    if (dataset_ != nullptr) return;
+    if (spec_.dataset().source_case() == v1::DatasetSpec::SOURCE_NOT_SET) {
+      Add("dataset", "has no source; give idx or csv");
+    } else if (spec_.dataset().has_idx() ? idx.path().empty() : csv.path().empty()) {
+      Add(spec_.dataset().has_idx() ? "dataset.idx.path" : "dataset.csv.path", "is missing");
+    }
+    if (spec_.dataset().has_csv() && csv.target_columns().empty()) {
+      Add("dataset.csv.target_columns", "is empty; name at least one column to predict");
+    }
+    if (csv.has_test_fraction() && !(csv.test_fraction() > 0 && csv.test_fraction() < 1)) {
+      Add("dataset.csv.test_fraction", absl::StrCat("is ", csv.test_fraction(), "; must be between 0 and 1"));
+    }
   }
 
   void CheckModel(JobPlan& plan) {
@@ -118,6 +149,11 @@ class Validator {
       Add(field, absl::StrCat("needs one output for each class, at least 2, but the model ends in ",
                               plan.model.output.ToString()));
     }
+    if (dataset_ != nullptr && dataset_->classes > plan.model.output.elements()) {
+      Add(field, absl::StrCat("the labels go up to ", dataset_->classes - 1, ", but the model has ",
+                              plan.model.output.elements(), " outputs; the last layer needs at least ",
+                              dataset_->classes, " units"));
+    }
     const bool ends_in_softmax = plan.model.layers.back().kind == "softmax";
     const bool from_logits = spec_.loss().sparse_categorical_crossentropy().from_logits();
     if (!from_logits && !ends_in_softmax) {
@@ -151,6 +187,9 @@ class Validator {
   }
 
   void CheckSchedule() {
+    if (spec_.has_schedule() && spec_.schedule().kind_case() == v1::ScheduleSpec::KIND_NOT_SET) {
+      Add("schedule", "names no schedule; give constant or exponential_decay, or leave it out");
+    }
     if (!spec_.schedule().has_exponential_decay()) return;
     const v1::ExponentialDecaySchedule& decay = spec_.schedule().exponential_decay();
     if (decay.decay_steps() < 1) {

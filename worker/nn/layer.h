@@ -22,11 +22,21 @@ struct StepContext {
   int64_t first_row = 0;
   // The layer's place in the model, set by the model.
   int layer_index = 0;
+  // An element-wise activation to apply to y at once: set by the model for layers that say they can.
+  Activation fused_activation = Activation::kLinear;
 };
 
 class Layer {
  public:
   virtual ~Layer() = default;
+
+  // True: y holds the same numbers as x in the same order, so both may be the same memory.
+  virtual bool is_view() const { return false; }
+  // Not kLinear: the layer only applies this function, so the layer before it may do so instead.
+  virtual Activation fusable_activation() const { return Activation::kLinear; }
+  // True: Forward applies StepContext::fused_activation.
+  virtual bool can_fuse() const { return false; }
+
   // x: [rows, input...], y: [rows, output...]; overwrites y. parameters: one view per
   // LayerPlan::parameters, in order.
   virtual void Forward(const StepContext& context, std::span<const Tensor> parameters, Tensor x, Tensor y) = 0;

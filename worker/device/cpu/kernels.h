@@ -1,81 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU's hot loops as a table of functions, compiled once per instruction set. Pointers are dense
-// arrays; a shape's sizes are not negative. Plain types only: nothing here may pull shared inline
-// code into an instruction set's translation unit.
+// The CPU's loops, compiled once for each instruction set and chosen at run time. No loop contracts or
+// reorders arithmetic within an element or a sum, so every instruction set gives the same bits.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
-namespace lockstep::cpu {
+#include "common/rng.h"
+#include "worker/device/device.h"
 
-enum class ActivationKind : uint8_t { kLinear, kRelu, kSigmoid, kTanh };
+namespace lockstep {
 
-// out[m, n] = op(a) op(b), or += with accumulate. Element (i, p) of op(a) is a[i * a_row + p * a_column].
+// T is float or double. Pointers are dense; n counts elements unless said otherwise.
 template <typename T>
-struct GemmProblem {
-  int64_t m = 0, n = 0, k = 0;
-  const T* a = nullptr;
-  int64_t a_row = 0, a_column = 0;
-  // op(b): [k, n]; stored so, or as [n, k] with transpose_b.
-  const T* b = nullptr;
-  bool transpose_b = false;
-  T* out = nullptr;
-  bool accumulate = false;
-  // kPackBytes bytes on a 64-byte boundary.
-  T* pack = nullptr;
-};
-
-// Depth of one pass over k, and the room for a panel of b that deep and two vectors wide.
-inline constexpr int64_t kGemmDepth = 2048;
-inline constexpr size_t kPackBytes = kGemmDepth * 128;
-
-// Adam's constants; see math::AdamUpdate.
-struct AdamConstants {
-  double learning_rate, beta_1, beta_2, epsilon, t;
-};
-
-template <typename T>
-struct Kernels {
-  // Each output is summed over p = 0, 1, ... in order, in fused or separate steps as the instruction
-  // set has them; nothing else changes its bits.
-  void (*gemm)(const GemmProblem<T>& problem);
-  // In place: x = f(x + bias); bias: [n] or null.
-  void (*bias_activation)(ActivationKind kind, T* x, const T* bias, int64_t rows, int64_t n);
-  void (*activation_forward)(ActivationKind kind, const T* x, T* y, int64_t n);
-  void (*activation_backward)(ActivationKind kind, const T* y, const T* dy, T* dx, int64_t n);
-  void (*sum_rows)(const T* dy, T* out, int64_t rows, int64_t n);
-  void (*softmax_forward)(const T* x, T* y, int64_t rows, int64_t n);
-  void (*softmax_backward)(const T* y, const T* dy, T* dx, int64_t rows, int64_t n);
-  // dlogits may be null. A label outside [0, n) makes the loss NaN and its row's gradient zero.
-  void (*softmax_cross_entropy)(const T* logits, const int32_t* labels, double scale, T* dlogits, double* stats,
-                                int64_t rows, int64_t n);
-  void (*cross_entropy)(const T* p, const int32_t* labels, double scale, T* dp, double* stats, int64_t rows, int64_t n);
-  void (*mean_squared_error)(const T* p, const T* t, double scale, T* dp, double* stats, int64_t rows, int64_t n);
-  void (*fill)(T* out, T value, int64_t n);
+struct CpuKernels {
+  // out may alias a or b.
   void (*add)(const T* a, const T* b, T* out, int64_t n);
-  // One row: out = row * scale + offset.
-  void (*convert_u8)(const uint8_t* row, float scale, float offset, T* out, int64_t n);
-  void (*convert)(const T* row, float scale, float offset, T* out, int64_t n);
-  void (*sgd)(T* w, const T* g, double learning_rate, int64_t n);
-  void (*momentum)(T* w, const T* g, T* v, double learning_rate, double momentum, bool nesterov, int64_t n);
-  void (*adam)(T* w, const T* g, T* m, T* v, const AdamConstants& constants, int64_t n);
-  bool (*all_finite)(const T* x, int64_t n);
+  // out[i, :] = rows[indices[i], :] * scale + offset.
+  void (*gather_bytes)(const uint8_t* rows, const int64_t* indices, int64_t batch, int64_t width, T scale, T offset,
+                       T* out);
+  void (*gather)(const T* rows, const int64_t* indices, int64_t batch, int64_t width, T scale, T offset, T* out);
+  // y[i, j] = activation(y[i, j] + bias[j]); bias may be null.
+  void (*bias_activation)(Activation kind, const T* bias, int64_t rows, int64_t n, T* y);
+  // dx = dy f'(y); dx may alias dy.
+  void (*activation_backward)(Activation kind, const T* y, const T* dy, int64_t n, T* dx);
+  void (*sum_rows)(const T* dy, int64_t rows, int64_t n, T* out);
+  // y may alias x.
+  void (*dropout)(const T* x, int64_t rows, int64_t width, T rate, const RngStream& stream, int64_t first_row, T* y);
+  void (*sgd)(T* w, const T* g, int64_t n, T learning_rate);
+  void (*momentum)(T* w, const T* g, T* v, int64_t n, T learning_rate, T momentum, bool nesterov);
+  void (*adam)(T* w, const T* g, T* m, T* v, int64_t n, T step_size, T beta_1, T beta_2, T epsilon);
 };
 
-// One instruction set's table.
-struct KernelSet {
+// The widest set this machine has, and its name.
+struct KernelChoice {
   const char* name;
-  Kernels<float> f32;
-  Kernels<double> f64;
+  const CpuKernels<float>* f32;
+  const CpuKernels<double>* f64;
 };
+KernelChoice ChooseKernels();
+// All sets this machine has, for tests.
+int AvailableKernels(KernelChoice* out, int capacity);
 
-// The best set this machine can run; always the same one.
-const KernelSet& ChooseKernels();
+namespace kernels_base {
+extern const CpuKernels<float> kF32;
+extern const CpuKernels<double> kF64;
+}  // namespace kernels_base
+namespace kernels_avx2 {
+extern const CpuKernels<float> kF32;
+extern const CpuKernels<double> kF64;
+}  // namespace kernels_avx2
+namespace kernels_avx512 {
+extern const CpuKernels<float> kF32;
+extern const CpuKernels<double> kF64;
+}  // namespace kernels_avx512
 
-extern const KernelSet kBaselineKernels;
-// Only where the target is x86-64.
-extern const KernelSet kAvx2Kernels;
-extern const KernelSet kAvx512Kernels;
-
-}  // namespace lockstep::cpu
+}  // namespace lockstep

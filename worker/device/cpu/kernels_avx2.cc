@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <immintrin.h>
+#include "worker/device/cpu/kernels.h"
+#include "worker/device/math/activations.h"
+#include "worker/device/math/optimizers.h"
 
-#define LOCKSTEP_KERNEL_SET kAvx2Kernels
-#define LOCKSTEP_KERNEL_NAME "avx2"
-#define LOCKSTEP_KERNEL_VECTOR "worker/device/cpu/vector_avx2.h"
-#include "worker/device/cpu/kernels_impl.h"
+namespace lockstep::kernels_avx2 {
+#include "worker/device/cpu/kernels.inc"
+}  // namespace lockstep::kernels_avx2

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only file that includes CLI11, which is slow to compile.
+#include "cli/app.h"
+
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "cli/commands.h"
+#include "cli/completion.h"
+#include "cli/exit_codes.h"
+#include "cli/options.h"
+
+namespace lockstep::cli {
+
+namespace {
+
+// A signal handler can reach nothing else.
+std::atomic<bool> g_interrupted{false};
+
+void OnInterrupt(int) {
+  // The second one ends the program at once.
+  if (g_interrupted.exchange(true)) _exit(kInterrupted);
+}
+
+constexpr const char* kFooter =
+    "Exit status:\n"
+    "  0 succeeded   1 the job failed   2 wrong usage or a refused job   3 the job was cancelled\n"
+    "  4 not found   5 no answer from the server   6 not possible in this state   130 interrupted\n"
+    "\n"
+    "Environment: LOCKSTEP_SERVER, LOCKSTEP_DATA_DIR, NO_COLOR. Configuration: ~/.config/lockstep/config.yaml\n"
+    "(key `server`).";
+
+int TerminalWidth() {
+  if (!isatty(STDERR_FILENO)) return 0;
+  winsize size{};
+  if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 80;
+  return size.ws_col;
+}
+
+struct Arguments {
+  std::string server, config, output = "table", job, file, what, folder, request_id, reason, shell;
+  double timeout = 10;
+  bool no_color = false, ascii = false, follow = false;
+  int limit = 50;
+  int64_t train = 60'000, test = 10'000;
+  uint64_t seed = 1;
+  std::vector<std::string> states;
+  SubmitArguments submit;
+  RunArguments run;
+};
+
+// The command that was chosen; set while the arguments are read.
+using Command = std::function<int(const Options&)>;
+
+void AddJobCommands(CLI::App& app, Arguments& a, Command& command) {
+  CLI::App* submit = app.add_subcommand("submit", "Submit a job file to the coordinator");
+  submit->add_option("file", a.submit.file, "Job file (YAML or JSON), - for standard input")->required();
+  submit->add_option("-s,--set", a.submit.overrides, "Override a field: training.epochs=1")->allow_extra_args(false);
+  submit->add_option("--request-id", a.submit.request_id, "A repeat with the same id is the same job");
+  submit->add_flag("-w,--watch", a.submit.watch, "Follow the job to its end");
+  submit->add_flag("--dry-run", a.submit.dry_run, "Check only");
+  submit->callback([&] { command = [&](const Options& o) { return Submit(o, a.submit, &g_interrupted); }; });
+
+  CLI::App* run = app.add_subcommand("run", "Run a job here: start a coordinator, train, stop it");
+  run->add_option("file", a.run.file, "Job file (YAML or JSON)")->required();
+  run->add_option("-s,--set", a.run.overrides, "Override a field: training.epochs=1")->allow_extra_args(false);
+  run->add_option("--out", a.run.folder, "Folder for state and results (default ./lockstep-runs/<name>-<n>)");
+  run->add_option("--slots", a.run.slots, "Workers that may run at once (default: as many as the job asks for)");
+  run->callback([&] { command = [&](const Options& o) { return Run(o, a.run, &g_interrupted); }; });
+
+  CLI::App* summary = app.add_subcommand("summary", "Print a job's layers, shapes and parameters");
+  summary->add_option("file", a.submit.file, "Job file")->required();
+  summary->add_option("-s,--set", a.submit.overrides, "Override a field")->allow_extra_args(false);
+  summary->callback([&] { command = [&](const Options& o) { return Summary(o, a.submit.file, a.submit.overrides); }; });
+}
+
+void AddQueryCommands(CLI::App& app, Arguments& a, Command& command) {
+  CLI::App* list = app.add_subcommand("list", "List jobs, newest first");
+  list->add_option("--limit", a.limit, "At most so many")->check(CLI::Range(1, 100'000));
+  list->add_option("--state", a.states, "Only these states (running, failed, ...)");
+  list->callback([&] { command = [&](const Options& o) { return List(o, a.limit, a.states); }; });
+  const auto with_job = [&](const char* name, const char* help, std::function<int(const Options&)> action) {
+    CLI::App* sub = app.add_subcommand(name, help);
+    sub->add_option("job", a.job, "Job id")->required();
+    sub->callback([&command, action = std::move(action)] { command = action; });
+    return sub;
+  };
+  with_job("show", "Show one job", [&](const Options& o) { return Show(o, a.job); });
+  with_job("watch", "Follow a job to its end",
+           [&](const Options& o) { return WatchCommand(o, a.job, &g_interrupted); });
+  with_job("cancel", "End a job", [&](const Options& o) {
+    return Cancel(o, a.job, a.reason);
+  })->add_option("--reason", a.reason, "Shown with the job");
+  with_job("logs", "Print what the workers printed", [&](const Options& o) {
+    return Logs(o, a.job, a.follow);
+  })->add_flag("-f,--follow", a.follow, "Go on until the job ends");
+  app.add_subcommand("health", "Ask whether the server serves")->callback([&] { command = Health; });
+}
+
+void AddOtherCommands(CLI::App& app, Arguments& a, Command& command) {
+  CLI::App* data = app.add_subcommand("data", "Bring or make data sets")->require_subcommand(1);
+  CLI::App* fetch = data->add_subcommand("fetch", "Download a data set, checked by its SHA-256");
+  fetch->add_option("set", a.what, "mnist")->required();
+  fetch->add_option("--dir", a.folder, "Target folder (default ~/.cache/lockstep/<set>)");
+  fetch->callback([&] { command = [&](const Options& o) { return DataFetch(o, a.what, a.folder); }; });
+  CLI::App* generate = data->add_subcommand("generate", "Draw a data set");
+  generate->add_option("set", a.what, "synthetic-digits")->required();
+  generate->add_option("--dir", a.folder, "Target folder (default ~/.cache/lockstep/<set>)");
+  generate->add_option("--train", a.train, "Training samples")->check(CLI::Range(1, 10'000'000));
+  generate->add_option("--test", a.test, "Test samples")->check(CLI::Range(1, 10'000'000));
+  generate->add_option("--seed", a.seed, "Another seed, other digits");
+  generate->callback(
+      [&] { command = [&](const Options& o) { return DataGenerate(o, a.what, a.folder, a.train, a.test, a.seed); }; });
+  CLI::App* completion = app.add_subcommand("completion", "Print a completion script");
+  completion->add_option("shell", a.shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}));
+  completion->callback([&] {
+    command = [&](const Options& o) {
+      *o.out << CompletionScript(app, a.shell == "zsh");
+      return kOk;
+    };
+  });
+  app.add_subcommand("version", "Print the version")->callback([&] {
+    command = [](const Options& o) {
+      *o.out << "lockstep " LOCKSTEP_VERSION "\n";
+      return kOk;
+    };
+  });
+}
+
+}  // namespace
+
+// Words for the shell, from the commands themselves.
+std::string CompletionScript(const CLI::App& app, bool zsh) {
+  const auto all = [](const CLI::App*) { return true; };
+  std::string commands, cases;
+  for (const CLI::App* sub : app.get_subcommands(all)) {
+    absl::StrAppend(&commands, commands.empty() ? "" : " ", sub->get_name());
+    std::string words;
+    for (const CLI::App* nested : sub->get_subcommands(all)) absl::StrAppend(&words, nested->get_name(), " ");
+    for (const CLI::Option* option : sub->get_options()) {
+      for (const std::string& name : option->get_lnames()) absl::StrAppend(&words, "--", name, " ");
+    }
+    absl::StrAppend(&cases, "    ", sub->get_name(), ") words=\"", words, "\" ;;\n");
+  }
+  return absl::StrCat(zsh ? "autoload -U +X bashcompinit && bashcompinit\n" : "", "_lockstep() {\n  local words=\"",
+                      commands, "\"\n  case \"${COMP_WORDS[1]}\" in\n", cases,
+                      "  esac\n  [ \"$COMP_CWORD\" -eq 1 ] && words=\"", commands, R"("
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+  case "${COMP_WORDS[1]}" in
+    submit|run|summary) COMPREPLY+=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")) ;;
+  esac
+}
+complete -F _lockstep lockstep
+)");
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app{"Lockstep: distributed training with the same bits on any number of workers."};
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  Arguments a;
+  Command command;
+  app.add_option("--server", a.server, "Coordinator: host:port or unix:path");
+  app.add_option("--config", a.config, "Configuration file");
+  app.add_option("-o,--output", a.output, "table or json")->check(CLI::IsMember({"table", "json"}));
+  app.add_option("--timeout", a.timeout, "Seconds to wait for an answer")->check(CLI::Range(0.001, 86'400.0));
+  app.add_flag("--no-color", a.no_color, "Plain text");
+  app.add_flag("--ascii", a.ascii, "ASCII characters only");
+  AddJobCommands(app, a, command);
+  AddQueryCommands(app, a, command);
+  AddOtherCommands(app, a, command);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? kOk : kUsage;
+  }
+  Options options{.json = a.output == "json",
+                  .timeout = std::chrono::milliseconds(static_cast<int64_t>(a.timeout * 1000)),
+                  .ascii = a.ascii,
+                  .width = TerminalWidth(),
+                  .out = &std::cout,
+                  .err = &std::cerr};
+  const ServerChoice choice = ChooseServer(a.server, a.config);
+  if (!choice.error.empty()) {
+    std::cerr << "error: " << choice.error << "\n";
+    return kUsage;
+  }
+  options.server = choice.server;
+  struct sigaction action {};
+  action.sa_handler = OnInterrupt;
+  sigaction(SIGINT, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return command(options);
+}
+
+}  // namespace lockstep::cli

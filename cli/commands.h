@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// The commands, each a function that returns the exit status. app.cc reads the arguments.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/options.h"
+
+namespace lockstep::cli {
+
+struct SubmitArguments {
+  // "-": standard input.
+  std::string file;
+  std::vector<std::string> overrides;
+  // Empty: a random one, so that a retry within the call is not a second job.
+  std::string request_id;
+  bool watch = false;
+  bool dry_run = false;
+};
+int Submit(const Options& options, const SubmitArguments& arguments, const std::atomic<bool>* interrupted);
+
+struct RunArguments {
+  std::string file;
+  std::vector<std::string> overrides;
+  // Where the coordinator keeps its state and the results; empty: ./lockstep-runs/<job>-<n>.
+  std::string folder;
+  int slots = 0;
+};
+// Starts a coordinator of its own, runs the job and stops the coordinator.
+int Run(Options options, const RunArguments& arguments, const std::atomic<bool>* interrupted);
+
+int Summary(const Options& options, const std::string& file, const std::vector<std::string>& overrides);
+int List(const Options& options, int limit, const std::vector<std::string>& states);
+int Show(const Options& options, const std::string& job_id);
+int WatchCommand(const Options& options, const std::string& job_id, const std::atomic<bool>* interrupted);
+int Cancel(const Options& options, const std::string& job_id, const std::string& reason);
+int Logs(const Options& options, const std::string& job_id, bool follow);
+int Health(const Options& options);
+
+// Data folders, in the order in which they are searched: LOCKSTEP_DATA_DIR, ~/.cache/lockstep.
+std::vector<std::string> DataRoots();
+int DataFetch(const Options& options, const std::string& what, const std::string& folder);
+int DataGenerate(const Options& options, const std::string& what, const std::string& folder, int64_t train,
+                 int64_t test, uint64_t seed);
+
+}  // namespace lockstep::cli

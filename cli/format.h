@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numbers, tables, the progress line and the loss curve: pure text.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lockstep/v1/events.pb.h"
+#include "lockstep/v1/job.pb.h"
+
+namespace lockstep::cli {
+
+// "12.3k", "1.23M".
+std::string Count(double value);
+// "0:07", "1:02:03", "--:--" where unknown.
+std::string Duration(double seconds);
+// "running".
+std::string StateName(lockstep::v1::JobState state);
+// "12s", "3m", "5h", "2d".
+std::string Age(double seconds);
+
+// Columns padded to their widest cell; the first row is the header.
+std::string Table(const std::vector<std::vector<std::string>>& rows);
+
+struct ProgressState {
+  int64_t step = 0;
+  int64_t total_steps = 0;
+  int64_t total_epochs = 0;
+  double loss = 0;
+  bool classification = false;
+  double accuracy = 0;
+  double samples_per_second = 0;
+  double steps_per_second = 0;
+};
+// "epoch 3/5 [=====>    ] step 412/1875 loss 0.0812 acc 0.975 12.3k samples/s 0:07 left", cut to
+// `width` columns.
+std::string ProgressLine(const ProgressState& state, int width);
+
+// A curve of (step, loss) drawn with braille dots (or * in ASCII), with both axes labelled.
+std::string LossCurve(const std::vector<std::pair<double, double>>& points, int width, int height, bool ascii);
+
+// One epoch on one line.
+std::string EpochLine(const lockstep::v1::EpochCompleted& epoch);
+
+}  // namespace lockstep::cli

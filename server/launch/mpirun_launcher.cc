@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/launch/mpirun_launcher.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/eventfd.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/status_macros.h"
+#include "server/launch/process.h"
+#include "server/launch/run_dir.h"
+
+extern char** environ;
+
+namespace lockstep::launch {
+namespace {
+
+bool IsProgram(const std::string& path) {
+  return !path.empty() && path[0] == '/' && access(path.c_str(), X_OK) == 0 && !std::filesystem::is_directory(path);
+}
+
+std::string FindInPath(const std::string& name) {
+  const char* path = std::getenv("PATH");
+  const std::vector<std::string> folders =
+      absl::StrSplit(path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path, ':');
+  for (const std::string& folder : folders) {
+    const std::string candidate = absl::StrCat(folder, "/", name);
+    if (IsProgram(candidate)) return candidate;
+  }
+  return "";
+}
+
+std::string BesideThisProgram(const std::string& name) {
+  char self[PATH_MAX];
+  const ssize_t size = readlink("/proc/self/exe", self, sizeof(self));
+  if (size <= 0) return name;
+  return (std::filesystem::path(std::string(self, size)).parent_path() / name).string();
+}
+
+std::vector<char*> Pointers(const std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  for (const std::string& s : strings) pointers.push_back(const_cast<char*>(s.c_str()));
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// Starts a program in a session of its own, with clean signals and nothing on its standard streams.
+absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& command, const std::vector<std::string>& environment) {
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  sigset_t none, all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawn_file_actions_t files;
+  posix_spawn_file_actions_init(&files);
+  posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  pid_t pid = 0;
+  const int error = posix_spawn(&pid, command[0].c_str(), &files, &attributes, Pointers(command).data(),
+                                Pointers(environment).data());
+  posix_spawn_file_actions_destroy(&files);
+  posix_spawnattr_destroy(&attributes);
+  if (error != 0) return absl::InternalError(absl::StrCat(command[0], ": cannot start: ", std::strerror(error)));
+  return pid;
+}
+
+}  // namespace
+
+std::vector<std::string> MpirunCommand(const MpirunOptions& options, const LaunchRequest& request,
+                                       const std::string& scratch_dir) {
+  return {options.mpirun,
+          "-np", absl::StrCat(request.shape.workers),
+          "--oversubscribe",
+          "--bind-to", "none",
+          "--mca", "pml", "ob1",
+          "--mca", "btl", "self,vader,tcp",
+          "--mca", "mpi_yield_when_idle", "1",
+          "--mca", "orte_abort_on_non_zero_status", "1",
+          // Shared memory of every kind lies in the one folder that the shim removes.
+          "--mca", "btl_vader_backing_directory", scratch_dir,
+          "--mca", "osc_sm_backing_directory", scratch_dir,
+          "--mca", "orte_tmpdir_base", scratch_dir,
+          options.worker,
+          absl::StrCat("--coordinator=", request.coordinator_address),
+          absl::StrCat("--job=", request.job_id),
+          absl::StrCat("--generation=", request.generation),
+          absl::StrCat("--threads=", request.shape.threads_per_worker)};
+}
+
+std::vector<std::string> GroupEnvironment() {
+  // LD_LIBRARY_PATH is the operator's, like PATH: CUDA installations need it.
+  static constexpr const char* kNames[] = {"PATH",   "HOME", "USER",   "LOGNAME",         "LANG",
+                                           "LC_ALL", "TZ",   "TERM",   "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"};
+  std::vector<std::string> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    const std::string name = text.substr(0, text.find('='));
+    if (std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames) ||
+        absl::StartsWith(name, "LOCKSTEP_") || absl::StartsWith(name, "NCCL_")) {
+      environment.push_back(text);
+    }
+  }
+  if (geteuid() == 0) {
+    environment.push_back("OMPI_ALLOW_RUN_AS_ROOT=1");
+    environment.push_back("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1");
+  }
+  return environment;
+}
+
+absl::StatusOr<std::unique_ptr<MpirunLauncher>> MpirunLauncher::Create(MpirunOptions options) {
+  if (options.mpirun.empty()) options.mpirun = FindInPath("mpirun");
+  if (options.shim.empty()) options.shim = BesideThisProgram("lockstep-shim");
+  if (options.worker.empty()) options.worker = BesideThisProgram("lockstep-worker");
+  if (!IsProgram(options.mpirun)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("mpirun was not found", options.mpirun.empty() ? " in PATH" : " at " + options.mpirun,
+                     ": install Open MPI (openmpi-bin) or pass --mpirun=/path/to/mpirun"));
+  }
+  for (const auto& [path, flag] : {std::pair(options.shim, "--shim"), std::pair(options.worker, "--worker")}) {
+    if (!IsProgram(path)) {
+      return absl::FailedPreconditionError(absl::StrCat(path, " is not a program: pass ", flag, "=/absolute/path"));
+    }
+  }
+  const int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_fd < 0) return absl::ResourceExhaustedError(absl::StrCat("eventfd: ", std::strerror(errno)));
+  return std::unique_ptr<MpirunLauncher>(new MpirunLauncher(std::move(options), wake_fd));
+}
+
+MpirunLauncher::MpirunLauncher(MpirunOptions options, int wake_fd)
+    : options_(std::move(options)), wake_fd_(wake_fd), watcher_([this] { Watch(); }) {}
+
+MpirunLauncher::~MpirunLauncher() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  Wake();
+  watcher_.join();
+  for (auto& [pidfd, group] : groups_) close(pidfd);
+  close(wake_fd_);
+}
+
+absl::Status MpirunLauncher::Launch(const LaunchRequest& request, OnExit on_exit) {
+  Group group;
+  group.job_id = request.job_id;
+  group.generation = request.generation;
+  group.run_dir = request.run_dir;
+  group.scratch_dir = absl::StrCat(options_.scratch_root, "/lockstep-", request.job_id, "-", request.generation);
+  group.on_exit = std::move(on_exit);
+  std::vector<std::string> command{options_.shim, absl::StrCat("--run-dir=", request.run_dir),
+                                   absl::StrCat("--scratch-dir=", group.scratch_dir),
+                                   absl::StrCat("--generation=", request.generation), "--"};
+  for (std::string& argument : MpirunCommand(options_, request, group.scratch_dir)) {
+    command.push_back(std::move(argument));
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(group.pid, Spawn(command, GroupEnvironment()));
+  // The shim is this process's child and not yet waited for, so its id cannot have been reused.
+  group.pidfd = pidfd_open(group.pid, 0);
+  if (group.pidfd < 0) {
+    const int error = errno;
+    kill(group.pid, SIGTERM);
+    waitpid(group.pid, nullptr, 0);
+    return absl::ResourceExhaustedError(absl::StrCat("pidfd_open: ", std::strerror(error)));
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    groups_.emplace(group.pidfd, std::move(group));
+  }
+  Wake();
+  return absl::OkStatus();
+}
+
+void MpirunLauncher::Kill(const std::string& job_id, int64_t generation) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto& [pidfd, group] : groups_) {
+      if (group.job_id != job_id || group.generation != generation || group.kill_asked) continue;
+      pidfd_send_signal(pidfd, SIGTERM, nullptr, 0);
+      group.kill_asked = true;
+      group.kill_hard_at = std::chrono::steady_clock::now() + options_.shim_grace;
+    }
+  }
+  Wake();
+}
+
+int MpirunLauncher::HardKillDue() {
+  const auto now = std::chrono::steady_clock::now();
+  int timeout = -1;
+  for (auto& [pidfd, group] : groups_) {
+    if (!group.kill_asked) continue;
+    if (now >= group.kill_hard_at) {
+      for (const pid_t pid : DescendantsOf(group.pid)) kill(pid, SIGKILL);
+      pidfd_send_signal(pidfd, SIGKILL, nullptr, 0);
+      group.kill_hard_at = now + std::chrono::seconds(1);
+    }
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(group.kill_hard_at - now).count();
+    timeout = timeout < 0 ? static_cast<int>(left) : std::min(timeout, static_cast<int>(left));
+  }
+  return timeout;
+}
+
+void MpirunLauncher::Watch() {
+  while (true) {
+    std::vector<pollfd> waiting{{wake_fd_, POLLIN, 0}};
+    int timeout;
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) return;
+      timeout = HardKillDue();
+      for (const auto& [pidfd, group] : groups_) waiting.push_back({pidfd, POLLIN, 0});
+    }
+    if (poll(waiting.data(), waiting.size(), timeout) <= 0) continue;
+    uint64_t count;
+    if (waiting[0].revents != 0 && read(wake_fd_, &count, sizeof(count)) < 0) continue;
+    for (size_t i = 1; i < waiting.size(); ++i) {
+      if (waiting[i].revents == 0) continue;
+      Group group;
+      {
+        const std::lock_guard lock(mutex_);
+        if (stopping_) return;
+        const auto it = groups_.find(waiting[i].fd);
+        group = std::move(it->second);
+        groups_.erase(it);
+      }
+      Finish(std::move(group));
+    }
+  }
+}
+
+void MpirunLauncher::Finish(Group group) {
+  waitpid(group.pid, nullptr, 0);
+  close(group.pidfd);
+  auto exit = ReadGroupExit(group.run_dir);
+  if (!exit.ok()) {
+    // The shim was killed: do what it could not.
+    std::error_code ignored;
+    std::filesystem::remove_all(group.scratch_dir, ignored);
+    exit = core::GroupExit{.exit_code = 1, .reported = false, .last_output = LastOutputLine(group.run_dir)};
+  }
+  group.on_exit(*exit);
+}
+
+void MpirunLauncher::Wake() {
+  const uint64_t one = 1;
+  if (write(wake_fd_, &one, sizeof(one)) < 0) return;  // Full means that a wake-up is due anyway.
+}
+
+}  // namespace lockstep::launch

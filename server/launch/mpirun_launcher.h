@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Worker groups under mpirun on this machine, each with a shim of its own.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/launch/launcher.h"
+
+namespace lockstep::launch {
+
+struct MpirunOptions {
+  // Absolute paths. Empty: mpirun from PATH, the others from beside this program.
+  std::string mpirun;
+  std::string shim;
+  std::string worker;
+  // Where scratch folders "lockstep-JOB-GENERATION" are made.
+  std::string scratch_root = "/dev/shm";
+  // From SIGTERM to the shim until SIGKILL to it and its processes.
+  std::chrono::milliseconds shim_grace{3'000};
+};
+
+class MpirunLauncher final : public Launcher {
+ public:
+  // FAILED_PRECONDITION where a program is missing, with what to do.
+  static absl::StatusOr<std::unique_ptr<MpirunLauncher>> Create(MpirunOptions options);
+  // Leaves the groups running: a later coordinator ends them.
+  ~MpirunLauncher() override;
+
+  absl::Status Launch(const LaunchRequest& request, OnExit on_exit) override;
+  void Kill(const std::string& job_id, int64_t generation) override;
+
+ private:
+  struct Group {
+    std::string job_id;
+    int64_t generation = 0;
+    std::string run_dir;
+    std::string scratch_dir;
+    pid_t pid = 0;
+    int pidfd = -1;
+    bool kill_asked = false;
+    std::chrono::steady_clock::time_point kill_hard_at;
+    OnExit on_exit;
+  };
+
+  MpirunLauncher(MpirunOptions options, int wake_fd);
+  // The thread that waits on the shims' pidfds.
+  void Watch();
+  // Poll timeout until the next hard kill is due, after doing those that are. Holds mutex_.
+  int HardKillDue();
+  void Finish(Group group);
+  void Wake();
+
+  const MpirunOptions options_;
+  const int wake_fd_;
+  std::mutex mutex_;
+  std::map<int, Group> groups_;  // By pidfd.
+  bool stopping_ = false;
+  std::thread watcher_;
+};
+
+// The command line for a group, and the only environment variables that it inherits; for tests.
+std::vector<std::string> MpirunCommand(const MpirunOptions& options, const LaunchRequest& request,
+                                       const std::string& scratch_dir);
+std::vector<std::string> GroupEnvironment();
+
+}  // namespace lockstep::launch

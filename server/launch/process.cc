@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/launch/process.h"
+
+#include <dirent.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <string>
+
+namespace lockstep::launch {
+namespace {
+
+struct Stat {
+  char state = 'Z';
+  pid_t parent = 0;
+  int64_t start = 0;
+};
+
+// Reads /proc/PID/stat. The name in it may hold spaces and brackets, so fields count from the last ')'.
+bool ReadStat(pid_t pid, Stat* stat) {
+  char path[64];
+  std::snprintf(path, sizeof(path), "/proc/%d/stat", static_cast<int>(pid));
+  std::FILE* file = std::fopen(path, "re");
+  if (file == nullptr) return false;
+  char text[2048];
+  const size_t size = std::fread(text, 1, sizeof(text) - 1, file);
+  std::fclose(file);
+  text[size] = '\0';
+  const char* after = std::strrchr(text, ')');
+  if (after == nullptr || after[1] == '\0') return false;
+  long long start = 0;
+  int parent = 0;
+  char state = 'Z';
+  // state ppid, then 17 fields to skip, then starttime (field 22).
+  if (std::sscanf(after + 2, "%c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lld", &state,
+                  &parent, &start) != 3) {
+    return false;
+  }
+  *stat = {state, parent, start};
+  return true;
+}
+
+}  // namespace
+
+int64_t StartTimeOf(pid_t pid) {
+  Stat stat;
+  if (pid <= 0 || !ReadStat(pid, &stat) || stat.state == 'Z') return 0;
+  return stat.start;
+}
+
+std::vector<pid_t> DescendantsOf(pid_t root) {
+  std::multimap<pid_t, pid_t> children;
+  DIR* proc = opendir("/proc");
+  if (proc == nullptr) return {};
+  while (const dirent* entry = readdir(proc)) {
+    const pid_t pid = std::atoi(entry->d_name);
+    Stat stat;
+    if (pid > 0 && ReadStat(pid, &stat)) children.emplace(stat.parent, pid);
+  }
+  closedir(proc);
+  std::vector<pid_t> found;
+  std::vector<pid_t> open{root};
+  while (!open.empty()) {
+    const pid_t parent = open.back();
+    open.pop_back();
+    const auto [first, last] = children.equal_range(parent);
+    for (auto it = first; it != last; ++it) {
+      found.push_back(it->second);
+      open.push_back(it->second);
+    }
+  }
+  return found;
+}
+
+}  // namespace lockstep::launch

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Processes by id, told apart from later ones with the same id by their start time.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace lockstep::launch {
+
+// Start time in clock ticks since boot, from /proc; 0 where there is no such process or it is a zombie.
+int64_t StartTimeOf(pid_t pid);
+// Every process below `root` in the tree of parents, without `root` itself.
+std::vector<pid_t> DescendantsOf(pid_t root);
+
+}  // namespace lockstep::launch

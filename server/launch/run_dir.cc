@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/launch/run_dir.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <system_error>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "common/status_macros.h"
+#include "server/launch/process.h"
+
+namespace lockstep::launch {
+namespace {
+
+using nlohmann::json;
+
+absl::StatusOr<json> ReadJson(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot open"));
+  std::string text(4096, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(file.gcount());
+  json value = json::parse(text, nullptr, false);
+  if (!value.is_object()) return absl::DataLossError(absl::StrCat(path, ": not a JSON object"));
+  return value;
+}
+
+int64_t Number(const json& value, const char* key) {
+  const auto it = value.find(key);
+  return it != value.end() && it->is_number_integer() ? it->get<int64_t>() : 0;
+}
+
+// False: still there after `milliseconds`.
+bool WaitGone(int pidfd, int milliseconds) {
+  pollfd waiting{pidfd, POLLIN, 0};
+  int result;
+  do {
+    result = poll(&waiting, 1, milliseconds);
+  } while (result < 0 && errno == EINTR);
+  return result > 0;
+}
+
+void KillTree(pid_t root) {
+  for (const pid_t pid : DescendantsOf(root)) kill(pid, SIGKILL);
+}
+
+}  // namespace
+
+absl::Status WriteFileAtomically(const std::string& path, const std::string& text) {
+  const std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
+  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) return absl::PermissionDeniedError(absl::StrCat(temporary, ": cannot create: ", std::strerror(errno)));
+  const bool written = write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && fsync(fd) == 0;
+  const int error = errno;
+  close(fd);
+  if (!written || rename(temporary.c_str(), path.c_str()) != 0) {
+    const int cause = written ? errno : error;
+    unlink(temporary.c_str());
+    return absl::ResourceExhaustedError(absl::StrCat(path, ": cannot write: ", std::strerror(cause)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteShimIdentity(const std::string& run_dir, const ShimIdentity& identity) {
+  const json value{{"pid", identity.pid},
+                   {"start_time", identity.start_time},
+                   {"generation", identity.generation},
+                   {"scratch_dir", identity.scratch_dir}};
+  return WriteFileAtomically(run_dir + "/shim.json", value.dump() + "\n");
+}
+
+absl::StatusOr<ShimIdentity> ReadShimIdentity(const std::string& run_dir) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const json value, ReadJson(run_dir + "/shim.json"));
+  ShimIdentity identity;
+  identity.pid = static_cast<pid_t>(Number(value, "pid"));
+  identity.start_time = Number(value, "start_time");
+  identity.generation = Number(value, "generation");
+  if (const auto it = value.find("scratch_dir"); it != value.end() && it->is_string()) {
+    identity.scratch_dir = it->get<std::string>();
+  }
+  return identity;
+}
+
+absl::Status WriteGroupExit(const std::string& run_dir, int64_t generation, int exit_code, int signal) {
+  const json value{{"generation", generation}, {"exit_code", exit_code}, {"signal", signal}};
+  return WriteFileAtomically(run_dir + "/exit.json", value.dump() + "\n");
+}
+
+absl::StatusOr<core::GroupExit> ReadGroupExit(const std::string& run_dir) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const json value, ReadJson(run_dir + "/exit.json"));
+  core::GroupExit exit;
+  exit.exit_code = static_cast<int>(Number(value, "exit_code"));
+  exit.signal = static_cast<int>(Number(value, "signal"));
+  exit.last_output = LastOutputLine(run_dir);
+  return exit;
+}
+
+std::string LastOutputLine(const std::string& run_dir) {
+  std::ifstream file(run_dir + "/output.log", std::ios::binary | std::ios::ate);
+  if (!file) return "";
+  const std::streamoff size = file.tellg();
+  const std::streamoff start = size > 8192 ? size - 8192 : 0;
+  file.seekg(start);
+  std::string line, last;
+  while (std::getline(file, line)) {
+    std::string clean;
+    for (const char c : line) clean += (c >= ' ' && c <= '~') ? c : ' ';
+    const std::string stripped(absl::StripAsciiWhitespace(clean));
+    // mpirun frames its own messages in dashes; what they frame says more.
+    if (stripped.find_first_not_of("-* ") != std::string::npos) last = stripped.substr(0, 300);
+  }
+  return last;
+}
+
+absl::Status KillStaleGroup(const std::string& run_dir) {
+  const auto identity = ReadShimIdentity(run_dir);
+  if (!identity.ok()) return absl::OkStatus();
+  const int pidfd = pidfd_open(identity->pid, 0);
+  // The start time is read after the pidfd is open, so that both speak of the same process.
+  if (pidfd >= 0 && identity->start_time != 0 && StartTimeOf(identity->pid) == identity->start_time) {
+    pidfd_send_signal(pidfd, SIGTERM, nullptr, 0);
+    if (!WaitGone(pidfd, 3'000)) {
+      KillTree(identity->pid);
+      pidfd_send_signal(pidfd, SIGKILL, nullptr, 0);
+      if (!WaitGone(pidfd, 2'000)) {
+        close(pidfd);
+        return absl::DeadlineExceededError(
+            absl::StrCat("the shim ", identity->pid, " of an earlier run in ", run_dir, " cannot be killed"));
+      }
+    }
+  }
+  if (pidfd >= 0) close(pidfd);
+  if (absl::StartsWith(identity->scratch_dir, "/dev/shm/lockstep-")) {
+    std::error_code ignored;
+    std::filesystem::remove_all(identity->scratch_dir, ignored);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep::launch

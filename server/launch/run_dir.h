@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// The folder through which a shim and coordinators, also later ones, know of each other: one per generation.
+//   shim.json    who the shim is, written when it starts
+//   output.log   what the worker group printed
+//   exit.json    how the group ended, written last
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/core/job.h"
+
+namespace lockstep::launch {
+
+struct ShimIdentity {
+  pid_t pid = 0;
+  // Of the process, see StartTimeOf.
+  int64_t start_time = 0;
+  int64_t generation = 0;
+  // Removed when the group is gone.
+  std::string scratch_dir;
+};
+
+// Writes a file whole: a temporary one is renamed onto it.
+absl::Status WriteFileAtomically(const std::string& path, const std::string& text);
+
+absl::Status WriteShimIdentity(const std::string& run_dir, const ShimIdentity& identity);
+absl::StatusOr<ShimIdentity> ReadShimIdentity(const std::string& run_dir);
+absl::Status WriteGroupExit(const std::string& run_dir, int64_t generation, int exit_code, int signal);
+// NOT_FOUND where the shim left no report. `last_output` is filled in from the log.
+absl::StatusOr<core::GroupExit> ReadGroupExit(const std::string& run_dir);
+// The last line of output.log that holds anything, at most 300 characters, printable ones only.
+std::string LastOutputLine(const std::string& run_dir);
+
+// Ends a group that an earlier coordinator started, waits until its shim is gone (at most some seconds)
+// and removes what it left. OK where there is none.
+absl::Status KillStaleGroup(const std::string& run_dir);
+
+}  // namespace lockstep::launch

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The process between the coordinator and one worker group: it outlives the coordinator, kills the group
+// for certain, leaves nothing behind, and writes down how the group ended.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace lockstep::launch {
+
+struct ShimOptions {
+  std::string run_dir;
+  // Made at the start, and removed with all that is in it at the end. Empty: none.
+  std::string scratch_dir;
+  int64_t generation = 0;
+  // Absolute path first.
+  std::vector<std::string> command;
+  // From SIGTERM to the group until SIGKILL.
+  int kill_grace_ms = 1'000;
+};
+
+// Runs the group to its end, or until SIGTERM, SIGINT or SIGHUP. Must be called before any thread is
+// started; the process becomes a session leader and a subreaper. Returns the process's exit code.
+int RunShim(const ShimOptions& options);
+
+}  // namespace lockstep::launch

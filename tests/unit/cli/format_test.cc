@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/format.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "absl/strings/str_split.h"
+
+namespace lockstep::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(FormatTest, NumbersForPeople) {
+  EXPECT_EQ(Count(812), "812");
+  EXPECT_EQ(Count(12345), "12.3k");
+  EXPECT_EQ(Count(1234567), "1.23M");
+  EXPECT_EQ(Duration(7), "0:07");
+  EXPECT_EQ(Duration(3723), "1:02:03");
+  EXPECT_EQ(Duration(-1), "--:--");
+  EXPECT_EQ(Age(59), "59s");
+  EXPECT_EQ(Age(7199), "119m");
+  EXPECT_EQ(Age(90000), "25h");
+  EXPECT_EQ(StateName(v1::JOB_STATE_SUCCEEDED), "succeeded");
+}
+
+TEST(FormatTest, TableColumnsLineUp) {
+  EXPECT_EQ(Table({{"JOB", "STATE"}, {"long-name", "x"}}), "JOB         STATE\nlong-name   x\n");
+}
+
+TEST(FormatTest, ProgressLineShowsAllAndFitsTheTerminal) {
+  const ProgressState state{.step = 412,
+                            .total_steps = 9375,
+                            .total_epochs = 5,
+                            .loss = 0.0812,
+                            .classification = true,
+                            .accuracy = 0.975,
+                            .samples_per_second = 12345,
+                            .steps_per_second = 400};
+  const std::string line = ProgressLine(state, 120);
+  EXPECT_THAT(line, HasSubstr("epoch 1/5 [="));
+  EXPECT_THAT(line, HasSubstr("step 412/9375"));
+  EXPECT_THAT(line, HasSubstr("loss 0.0812  acc 0.9750  12.3k samples/s  0:22 left"));
+  for (int width : {1, 10, 40, 80, 120, 300}) EXPECT_LE(ProgressLine(state, width).size(), static_cast<size_t>(width));
+}
+
+TEST(FormatTest, TheLastStepIsInTheLastEpoch) {
+  EXPECT_THAT(ProgressLine({.step = 100, .total_steps = 100, .total_epochs = 5}, 100), HasSubstr("epoch 5/5"));
+}
+
+TEST(FormatTest, LossCurveFallsFromLeftToRight) {
+  std::vector<std::pair<double, double>> points;
+  for (int i = 1; i <= 200; ++i) points.push_back({i * 10.0, 2.0 * std::exp(-i / 40.0)});
+  const std::vector<std::string> rows = absl::StrSplit(LossCurve(points, 60, 8, /*ascii=*/true), '\n');
+  ASSERT_EQ(rows.size(), 12u);
+  EXPECT_EQ(rows[0], "loss");
+  // The first row is drawn at the left only, the last at the right.
+  EXPECT_LT(rows[1].rfind('*'), 20u);
+  EXPECT_GT(rows[8].find('*'), 30u);
+  EXPECT_THAT(rows[10], HasSubstr("step 2000"));
+  EXPECT_THAT(LossCurve(points, 60, 8, false), HasSubstr("\u2500"));
+}
+
+TEST(FormatTest, TooFewPointsAreNoCurve) {
+  EXPECT_EQ(LossCurve({}, 60, 8, true), "");
+  EXPECT_EQ(LossCurve({{1, 1}}, 60, 8, true), "");
+}
+
+}  // namespace
+}  // namespace lockstep::cli

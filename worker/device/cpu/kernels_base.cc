@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/device/cpu/kernels.h"
+#include "worker/device/math/activations.h"
+#include "worker/device/math/optimizers.h"
+
+namespace lockstep::kernels_base {
+#include "worker/device/cpu/kernels.inc"
+}  // namespace lockstep::kernels_base

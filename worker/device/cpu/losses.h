@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Softmax and the losses on the CPU. Rows are short (a class each), so these are plain loops; sums over
+// rows are kept in double, rows in order.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "worker/device/tensor.h"
+
+namespace lockstep::cpu {
+
+// What Keras clamps probabilities to.
+inline constexpr double kProbabilityFloor = 1e-7;
+
+// y = softmax(x); returns the logarithm of the sum and, in `max`, the maximum, so that
+// log p[j] = x[j] - max - log_sum.
+template <typename T>
+T SoftmaxRow(const T* x, int64_t n, T* y, T& max) {
+  max = *std::max_element(x, x + n);
+  T sum = T(0);
+  for (int64_t j = 0; j < n; ++j) {
+    y[j] = std::exp(x[j] - max);
+    sum += y[j];
+  }
+  for (int64_t j = 0; j < n; ++j) y[j] /= sum;
+  return std::log(sum);
+}
+
+template <typename T>
+void SoftmaxForward(Tensor x, Tensor y) {
+  const int64_t n = x.shape[x.shape.rank() - 1], rows = n == 0 ? 0 : x.elements() / n;
+  T max;
+  for (int64_t i = 0; i < rows; ++i) SoftmaxRow(x.as<T>() + i * n, n, y.as<T>() + i * n, max);
+}
+
+template <typename T>
+void SoftmaxBackward(Tensor y, Tensor dy, Tensor dx) {
+  const int64_t n = y.shape[y.shape.rank() - 1], rows = n == 0 ? 0 : y.elements() / n;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* py = y.as<T>() + i * n;
+    const T* pdy = dy.as<T>() + i * n;
+    T* pdx = dx.as<T>() + i * n;
+    T dot = T(0);
+    for (int64_t j = 0; j < n; ++j) dot += pdy[j] * py[j];
+    for (int64_t j = 0; j < n; ++j) pdx[j] = py[j] * (pdy[j] - dot);
+  }
+}
+
+template <typename T>
+void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor stats) {
+  const int64_t rows = logits.shape[0], n = rows == 0 ? 0 : logits.elements() / rows;
+  const T factor = static_cast<T>(scale);
+  double loss = 0, correct = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* x = logits.as<T>() + i * n;
+    const int32_t label = labels.as<int32_t>()[i];
+    T max, log_sum;
+    if (dlogits.data != nullptr) {
+      T* d = dlogits.as<T>() + i * n;
+      log_sum = SoftmaxRow(x, n, d, max);
+      d[label] -= T(1);
+      for (int64_t j = 0; j < n; ++j) d[j] *= factor;
+    } else {
+      max = *std::max_element(x, x + n);
+      T sum = T(0);
+      for (int64_t j = 0; j < n; ++j) sum += std::exp(x[j] - max);
+      log_sum = std::log(sum);
+    }
+    loss += static_cast<double>(log_sum) - static_cast<double>(x[label] - max);
+    correct += std::max_element(x, x + n) - x == label ? 1 : 0;
+  }
+  stats.as<double>()[0] += loss;
+  stats.as<double>()[1] += correct;
+}
+
+template <typename T>
+void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor stats) {
+  const int64_t rows = probabilities.shape[0], n = rows == 0 ? 0 : probabilities.elements() / rows;
+  double loss = 0, correct = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* p = probabilities.as<T>() + i * n;
+    const int32_t label = labels.as<int32_t>()[i];
+    const double clamped = std::clamp(static_cast<double>(p[label]), kProbabilityFloor, 1.0);
+    loss -= std::log(clamped);
+    correct += std::max_element(p, p + n) - p == label ? 1 : 0;
+    if (dprobabilities.data == nullptr) continue;
+    T* d = dprobabilities.as<T>() + i * n;
+    std::fill_n(d, n, T(0));
+    d[label] = static_cast<T>(-scale / clamped);
+  }
+  stats.as<double>()[0] += loss;
+  stats.as<double>()[1] += correct;
+}
+
+template <typename T>
+void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor stats) {
+  const int64_t rows = predictions.shape[0], n = rows == 0 ? 0 : predictions.elements() / rows;
+  const double width = static_cast<double>(n);
+  double loss = 0, squared = 0, sum = 0, sum_squared = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    double row = 0;
+    for (int64_t j = 0; j < n; ++j) {
+      const double target = static_cast<double>(targets.as<T>()[i * n + j]);
+      const double difference = static_cast<double>(predictions.as<T>()[i * n + j]) - target;
+      row += difference * difference;
+      sum += target;
+      sum_squared += target * target;
+      if (dpredictions.data != nullptr) {
+        dpredictions.as<T>()[i * n + j] = static_cast<T>(2.0 * difference / width * scale);
+      }
+    }
+    squared += row;
+    loss += row / width;
+  }
+  double* s = stats.as<double>();
+  s[0] += loss;
+  s[1] += squared;
+  s[2] += sum;
+  s[3] += sum_squared;
+}
+
+}  // namespace lockstep::cpu

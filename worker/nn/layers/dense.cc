@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// y = x W + b; dW = x^T dy; db = sum of dy over the rows; dx = dy W^T.
+#include "worker/nn/layer.h"
+
+namespace lockstep {
+
+namespace {
+
+class Dense final : public Layer {
+ public:
+  bool can_fuse() const override { return true; }
+
+  void Forward(const StepContext& context, std::span<const Tensor> parameters, Tensor x, Tensor y) override {
+    const Tensor bias = parameters.size() > 1 ? parameters[1] : Tensor{};
+    context.device->Gemm({.activation = context.fused_activation}, x, parameters[0], bias, y);
+  }
+
+  void Backward(const StepContext& context, std::span<const Tensor> parameters, Tensor x, Tensor, Tensor dy,
+                std::span<const Tensor> gradients, Tensor dx) override {
+    Device& device = *context.device;
+    device.Gemm({.transpose_a = true}, x, dy, {}, gradients[0]);
+    if (gradients.size() > 1) device.SumRows(dy, gradients[1]);
+    if (dx.data != nullptr) device.Gemm({.transpose_b = true}, dy, parameters[0], {}, dx);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> MakeDense(const LayerPlan&) { return std::make_unique<Dense>(); }
+
+}  // namespace lockstep
