@@ -24,4 +24,4 @@ EXPOSE 7070 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["lockstep", "health"]
 ENTRYPOINT ["tini", "--", "lockstepd"]
-CMD ["--listen", "0.0.0.0:7070", "--http", "0.0.0.0:8080", "--state-dir", "/var/lib/lockstep", "--data-root", "/data"]
+CMD ["--listen", "0.0.0.0:7070", "--http", "0.0.0.0:8080", "--insecure", "--state-dir", "/var/lib/lockstep", "--data-root", "/data"]
