@@ -53,9 +53,9 @@ absl::Status Daemon::Build(const ServerFlags& flags) {
                               .timers = timers_.get(),
                               .slots = flags.slots};
   context.validate = [roots = flags.data_roots](const v1::JobSpec& spec, Violations& violations) {
-    const size_t before = violations.count();
+    // What is wrong with the data is added here; the shapes are then not known and not checked.
     const DatasetInfo dataset = ProbeDataset(spec.dataset(), roots, violations);
-    return PlanJob(spec, violations.count() == before ? &dataset : nullptr, violations);
+    return PlanJob(spec, &dataset, violations);
   };
   context.on_call = [this](const std::string& method, const std::string& code) { metrics_.CountCall(method, code); };
   LOCKSTEP_ASSIGN_OR_RETURN(server_, rpc::RpcServer::Start(context, addresses));

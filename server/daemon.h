@@ -12,8 +12,8 @@
 #include "server/flags.h"
 #include "server/launch/launcher.h"
 #include "server/metrics/metrics.h"
+#include "server/metrics_feed.h"
 #include "server/rpc/coordinator.h"
-#include "server/rpc/metrics_feed.h"
 #include "server/rpc/server.h"
 #include "server/store/store.h"
 #include "server/web/web_server.h"
@@ -42,7 +42,7 @@ class Daemon {
   std::atomic<bool> ready_{false};
   bool stopped_ = false;
   metrics::Metrics metrics_;
-  rpc::MetricsFeed feed_{&metrics_};
+  MetricsFeed feed_{&metrics_};
   rpc::EventHub hub_;
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<rpc::TimerQueue> timers_;

@@ -48,14 +48,18 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
   app.add_option("--listen", flags.listen, "gRPC address: host:port (port 0: any free one) or unix:/path")
       ->capture_default_str();
   app.add_option("--http", flags.http, "address of the live page and /metrics: host:port")->capture_default_str();
-  app.add_option("--state-dir", flags.state_dir, "folder of the database and of the jobs' results "
-                                                 "(default ~/.local/state/lockstep)");
-  app.add_option("--data-root", flags.data_roots, "folder in which dataset paths are looked up; may be repeated "
-                                                  "(default $LOCKSTEP_DATA_DIR, then ~/.cache/lockstep)");
-  app.add_option("--slots", flags.slots, "workers that may run at the same time (default: the number of cores, at "
-                                         "least 4, since CPU workers may share a core)")
+  app.add_option("--state-dir", flags.state_dir,
+                 "folder of the database and of the jobs' results "
+                 "(default ~/.local/state/lockstep)");
+  app.add_option("--data-root", flags.data_roots,
+                 "folder in which dataset paths are looked up; may be repeated "
+                 "(default $LOCKSTEP_DATA_DIR, then ~/.cache/lockstep)");
+  app.add_option("--slots", flags.slots,
+                 "workers that may run at the same time (default: the number of cores, at "
+                 "least 4, since CPU workers may share a core)")
       ->check(CLI::Range(1, 10'000));
-  app.add_option("--ready-file", flags.ready_file, "written once serving: {\"grpc\": ..., \"http\": ..., \"pid\": ...}");
+  app.add_option("--ready-file", flags.ready_file,
+                 "written once serving: {\"grpc\": ..., \"http\": ..., \"pid\": ...}");
   app.add_flag("--insecure", flags.insecure, "listen beyond this machine although nothing is encrypted");
   app.add_option("--mpirun", flags.mpirun, "absolute path of mpirun (default: from PATH)");
   app.add_option("--shim", flags.shim, "absolute path of lockstep-shim (default: beside lockstepd)");

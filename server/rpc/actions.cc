@@ -24,13 +24,16 @@ void Coordinator::LaunchGroup(const core::Launch& effect) {
   if (error) {
     status = absl::ResourceExhaustedError(absl::StrCat(request.run_dir, ": cannot create: ", error.message()));
   } else {
-    status = launcher_->Launch(request, [this, job = effect.job, generation = effect.generation](
-                                            const core::GroupExit& exit) {
-      Post({core::GroupExited{job, generation, exit}, {}, nullptr, std::nullopt, nullptr});
-    });
+    status = launcher_->Launch(request,
+                               [this, job = effect.job, generation = effect.generation](const core::GroupExit& exit) {
+                                 Post({core::GroupExited{job, generation, exit}, {}, nullptr, std::nullopt, nullptr});
+                               });
   }
   if (status.ok()) return;
-  Post({core::LaunchFailed{effect.job, effect.generation, std::string(status.message())}, {}, nullptr, std::nullopt,
+  Post({core::LaunchFailed{effect.job, effect.generation, std::string(status.message())},
+        {},
+        nullptr,
+        std::nullopt,
         nullptr});
 }
 

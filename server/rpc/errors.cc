@@ -23,9 +23,7 @@ ErrorInfo MakeInfo(const std::string& reason) {
 
 }  // namespace
 
-std::string CodeName(grpc::StatusCode code) {
-  return absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-}
+std::string CodeName(grpc::StatusCode code) { return absl::StatusCodeToString(static_cast<absl::StatusCode>(code)); }
 
 grpc::Status ToGrpc(const absl::Status& status, const std::string& reason) {
   if (status.ok()) return grpc::Status::OK;

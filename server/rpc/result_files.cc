@@ -15,7 +15,9 @@
 namespace lockstep::rpc {
 namespace {
 
-bool IsMetric(const lockstep::v1::JobEvent& event) { return event.has_steps_committed() || event.has_epoch_completed(); }
+bool IsMetric(const lockstep::v1::JobEvent& event) {
+  return event.has_steps_committed() || event.has_epoch_completed();
+}
 
 }  // namespace
 

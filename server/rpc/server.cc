@@ -46,8 +46,8 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const ServiceContext
           "cannot listen on ", addresses[i], ": it is in use by another program, or not an address of this machine"));
     }
     const bool is_unix = absl::StartsWith(addresses[i], "unix:");
-    self->addresses_.push_back(
-        is_unix ? addresses[i] : absl::StrCat(addresses[i].substr(0, addresses[i].rfind(':')), ":", ports[i]));
+    self->addresses_.push_back(is_unix ? addresses[i]
+                                       : absl::StrCat(addresses[i].substr(0, addresses[i].rfind(':')), ":", ports[i]));
   }
   for (const char* service : {"lockstep.v1.TrainingService", "lockstep.v1.WorkerService"}) {
     self->server_->GetHealthCheckService()->SetServingStatus(service, true);

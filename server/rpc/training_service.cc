@@ -104,10 +104,10 @@ grpc::ServerUnaryReactor* TrainingServiceImpl::SubmitJob(grpc::CallbackServerCon
     Finish(reactor, "SubmitJob", ToGrpc(violations, "spec."));
     return reactor;
   }
-  Submission submission{request->spec(),
-                        {workers, std::max(1, request->spec().resources().threads_per_worker()), plan.logical_shards,
-                         plan.total_steps},
-                        request->request_id()};
+  Submission submission{
+      request->spec(),
+      {workers, std::max(1, request->spec().resources().threads_per_worker()), plan.logical_shards, plan.total_steps},
+      request->request_id()};
   if (request->validate_only()) {
     *response->mutable_job()->mutable_spec() = request->spec();
     response->mutable_job()->mutable_progress()->set_total_steps(plan.total_steps);
@@ -173,12 +173,12 @@ grpc::ServerUnaryReactor* TrainingServiceImpl::CancelJob(grpc::CallbackServerCon
   context_.coordinator->Cancel(
       request->job_id(), request->reason().substr(0, kMaxReason),
       [=, this, job_id = request->job_id()](const absl::Status& status, const std::string&) {
-        grpc::Status answer = absl::IsNotFound(status) || status.ok() ? Load(job_id, response->mutable_job())
-                                                                      : ToGrpc(status);
+        grpc::Status answer =
+            absl::IsNotFound(status) || status.ok() ? Load(job_id, response->mutable_job()) : ToGrpc(status);
         // Not live, but stored: it has ended.
         if (absl::IsNotFound(status) && answer.ok()) {
-          answer = ToGrpc(absl::FailedPreconditionError(absl::StrCat("job ", job_id, " has ended already: ",
-                                                                     response->job().reason())),
+          answer = ToGrpc(absl::FailedPreconditionError(
+                              absl::StrCat("job ", job_id, " has ended already: ", response->job().reason())),
                           "JOB_ENDED");
         }
         Finish(reactor, "CancelJob", answer);

@@ -78,8 +78,8 @@ class WatchJobReactor final : public grpc::ServerWriteReactor<v1::WatchJobRespon
     const auto row = context_.store->GetJob(job_id_);
     if (!row.ok()) return ToGrpc(row.status(), absl::IsNotFound(row.status()) ? "JOB_NOT_FOUND" : "");
     if (after_ < 0 || after_ > row->last_sequence) {
-      return ToGrpc(absl::OutOfRangeError(absl::StrCat("after_sequence ", after_, " is not in 0..", row->last_sequence,
-                                                       ", the job's newest event")));
+      return ToGrpc(absl::OutOfRangeError(
+          absl::StrCat("after_sequence ", after_, " is not in 0..", row->last_sequence, ", the job's newest event")));
     }
     const auto events = context_.store->Events(job_id_, after_, kBuffer);
     if (!events.ok()) return ToGrpc(events.status());

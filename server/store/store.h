@@ -79,8 +79,8 @@ struct InsertRequestId {
   std::string fingerprint;
   std::string job_id;
 };
-using Change = std::variant<InsertJob, UpdateJob, AppendEvent, AppendLedger, OpenGeneration, InsertCheckpoint,
-                            InsertRequestId>;
+using Change =
+    std::variant<InsertJob, UpdateJob, AppendEvent, AppendLedger, OpenGeneration, InsertCheckpoint, InsertRequestId>;
 using Batch = std::vector<Change>;
 
 struct EventRow {

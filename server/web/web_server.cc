@@ -21,11 +21,12 @@ constexpr char kText[] = "text/plain; charset=utf-8";
 
 int Send(mg_connection* connection, int code, const char* type, const std::string& body) {
   const char* reason = code == 200 ? "OK" : code == 404 ? "Not Found" : code == 405 ? "Method Not Allowed" : "Error";
-  mg_printf(connection,
-            "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
-            "X-Content-Type-Options: nosniff\r\n"
-            "Content-Security-Policy: default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\r\n\r\n",
-            code, reason, type, body.size());
+  mg_printf(
+      connection,
+      "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
+      "X-Content-Type-Options: nosniff\r\n"
+      "Content-Security-Policy: default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\r\n\r\n",
+      code, reason, type, body.size());
   if (std::strcmp(mg_get_request_info(connection)->request_method, "HEAD") != 0) {
     mg_write(connection, body.data(), body.size());
   }
@@ -71,8 +72,18 @@ absl::StatusOr<std::unique_ptr<WebServer>> WebServer::Start(const std::string& a
   if (host.empty()) host = "0.0.0.0";
   const std::string listen = absl::StrCat(host, ":", port);
   std::unique_ptr<WebServer> self(new WebServer(std::move(source)));
-  const char* options[] = {"listening_ports", listen.c_str(), "num_threads", "8", "request_timeout_ms", "10000",
-                           "enable_keep_alive", "yes", "keep_alive_timeout_ms", "5000", "enable_directory_listing", "no",
+  const char* options[] = {"listening_ports",
+                           listen.c_str(),
+                           "num_threads",
+                           "8",
+                           "request_timeout_ms",
+                           "10000",
+                           "enable_keep_alive",
+                           "yes",
+                           "keep_alive_timeout_ms",
+                           "5000",
+                           "enable_directory_listing",
+                           "no",
                            nullptr};
   mg_callbacks callbacks{};
   callbacks.log_message = Quiet;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "server/rpc/metrics_feed.h"
+#include "server/metrics_feed.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -8,18 +8,20 @@
 #include "common/status_macros.h"
 #include "server/core/job.h"
 
-namespace lockstep::rpc {
+namespace lockstep {
 
 namespace v1 = lockstep::v1;
 
 absl::Status MetricsFeed::Replay(const store::Store& store) {
   LOCKSTEP_ASSIGN_OR_RETURN(jobs_by_state_, store.CountByState());
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<store::JobRow> live,
-                            store.ListJobs({core::JobState::kQueued, core::JobState::kStarting,
-                                            core::JobState::kRunning}, INT64_MAX, INT64_MAX));
-  LOCKSTEP_ASSIGN_OR_RETURN(std::vector<store::JobRow> ended,
-                            store.ListJobs({core::JobState::kSucceeded, core::JobState::kFailed,
-                                            core::JobState::kCancelled}, INT64_MAX, metrics::kMaxEndedJobs));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      std::vector<store::JobRow> live,
+      store.ListJobs({core::JobState::kQueued, core::JobState::kStarting, core::JobState::kRunning}, INT64_MAX,
+                     INT64_MAX));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      std::vector<store::JobRow> ended,
+      store.ListJobs({core::JobState::kSucceeded, core::JobState::kFailed, core::JobState::kCancelled}, INT64_MAX,
+                     metrics::kMaxEndedJobs));
   std::vector<store::JobRow> rows = std::move(live);
   for (const store::JobRow& row : rows) state_of_[row.job_id] = static_cast<int>(row.state);
   rows.insert(rows.end(), ended.begin(), ended.end());
@@ -113,4 +115,4 @@ void MetricsFeed::Feed(const std::string& job_id, const v1::JobEvent& event) {
   }
 }
 
-}  // namespace lockstep::rpc
+}  // namespace lockstep

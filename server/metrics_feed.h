@@ -11,7 +11,7 @@
 #include "server/metrics/metrics.h"
 #include "server/store/store.h"
 
-namespace lockstep::rpc {
+namespace lockstep {
 
 // Used by one thread at a time.
 class MetricsFeed {
@@ -33,4 +33,4 @@ class MetricsFeed {
   std::map<std::string, std::set<int>> workers_up_;
 };
 
-}  // namespace lockstep::rpc
+}  // namespace lockstep
