@@ -70,6 +70,8 @@ class Coordinator {
 
   // Takes the stored jobs up again, ends groups that an earlier coordinator left, and begins to work.
   absl::Status Start();
+  // Where no unix socket can be used, the address is known only once the server listens. Before Start.
+  void SetWorkerAddress(const std::string& address) { options_.worker_address = address; }
   // Ends the thread; groups go on. What is still waiting gets UNAVAILABLE.
   void Stop();
 
@@ -144,7 +146,7 @@ class Coordinator {
   void Send(const SessionKey& key, lockstep::v1::SessionResponse response);
   void Forget(const std::string& job_id);
 
-  const CoordinatorOptions options_;
+  CoordinatorOptions options_;
   store::Store* const store_;
   launch::Launcher* const launcher_;
   TimerQueue* const timers_;
