@@ -13,7 +13,7 @@ bool PrefersOwnGemm(int64_t m, int64_t n, int64_t k, int threads) {
   return m * n * k <= limit;
 }
 
-CpuGemm::CpuGemm(const KernelSet* kernels, int threads) : kernels_(kernels), threads_(threads) {}
+CpuGemm::CpuGemm(const KernelChoice& kernels, int threads) : kernels_(kernels), threads_(threads) {}
 
 template <typename T>
 void CpuGemm::RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
@@ -30,9 +30,9 @@ void CpuGemm::RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
   g.accumulate = args.accumulate;
   g.pack = reinterpret_cast<T*>(pack_);
   if constexpr (sizeof(T) == 4) {
-    kernels_->f32.gemm(g);
+    kernels_.f32->gemm(g);
   } else {
-    kernels_->f64.gemm(g);
+    kernels_.f64->gemm(g);
   }
 }
 

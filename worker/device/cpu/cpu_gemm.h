@@ -3,9 +3,8 @@
 // the shape and the thread count alone, so the bits do.
 #pragma once
 
-#include <memory>
+#include <cstdint>
 
-#include "absl/status/statusor.h"
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/device.h"
 
@@ -13,7 +12,7 @@ namespace lockstep::cpu {
 
 class CpuGemm {
  public:
-  CpuGemm(const KernelSet* kernels, int threads);
+  CpuGemm(const KernelChoice& kernels, int threads);
   // See Device::Gemm; without bias and activation.
   void Run(const GemmArgs& args, Tensor a, Tensor b, Tensor out);
 
@@ -21,9 +20,9 @@ class CpuGemm {
   template <typename T>
   void RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out);
 
-  const KernelSet* kernels_;
+  KernelChoice kernels_;
   int threads_;
-  alignas(64) unsigned char pack_[kPackBytes];
+  alignas(64) unsigned char pack_[kGemmPackBytes];
 };
 
 // True: `m` x `n` x `k` is faster on the own loops.

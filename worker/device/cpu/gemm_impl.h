@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix product for shapes where a library's packing costs more than it saves. Included only by
-// kernels_impl.h, inside its namespace.
+// Matrix product for shapes where a library's packing costs more than it saves. Included only inside
+// a kernel set's namespace.
 
 // b of one panel: `lanes` columns, of which the first `columns` are wanted.
 template <typename T>
@@ -12,7 +12,8 @@ struct Panel {
 };
 
 template <typename T, int kRows, int kVectors>
-INLINE void Tile(const T* a, int64_t a_row, int64_t a_column, const Panel<T>& panel, T* out, int64_t n, bool add) {
+LOCKSTEP_INLINE void Tile(const T* a, int64_t a_row, int64_t a_column, const Panel<T>& panel, T* out, int64_t n,
+                          bool add) {
   constexpr int kLanes = Vec<T>::kLanes;
   constexpr int kWidth = kLanes * kVectors;
   const bool whole = panel.columns == kWidth;
