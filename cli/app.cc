@@ -166,6 +166,8 @@ int Main(int argc, char** argv) {
   CLI::App app{"Lockstep: distributed training with the same bits on any number of workers."};
   app.footer(kFooter);
   app.require_subcommand(1);
+  // `lockstep list -o json` is what people type.
+  app.fallthrough();
   Arguments a;
   Command command;
   app.add_option("--server", a.server, "Coordinator: host:port or unix:path");

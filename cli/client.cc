@@ -2,6 +2,7 @@
 #include "cli/client.h"
 
 #include <ostream>
+#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -16,7 +17,7 @@ namespace {
 constexpr const char* kBadRequest = "type.googleapis.com/google.rpc.BadRequest";
 
 // Prints the field violations; false where there are none.
-bool PrintViolations(const Options& options, const grpc::Status& status) {
+bool PrintViolations(std::ostream& out, const grpc::Status& status) {
   rpc::Status details;
   if (!details.ParseFromString(status.error_details())) return false;
   bool any = false;
@@ -26,7 +27,7 @@ bool PrintViolations(const Options& options, const grpc::Status& status) {
     for (const auto& violation : bad.field_violations()) {
       absl::string_view field = violation.field();
       absl::ConsumePrefix(&field, "spec.");
-      *options.err << "  " << field << ": " << violation.description() << "\n";
+      out << "  " << field << ": " << violation.description() << "\n";
       any = true;
     }
   }
@@ -85,8 +86,13 @@ void Client::SetDeadline(grpc::ClientContext& context) const {
 }
 
 int ReportError(const Options& options, const grpc::Status& status) {
-  *options.err << "error: " << status.error_message() << "\n";
-  PrintViolations(options, status);
+  std::ostringstream violations;
+  if (PrintViolations(violations, status)) {
+    // The message only repeats the first of them.
+    *options.err << "error: the job was refused\n" << violations.str();
+  } else {
+    *options.err << "error: " << status.error_message() << "\n";
+  }
   const std::string hint = Hint(options, status.error_code());
   if (!hint.empty()) *options.err << hint << "\n";
   return ExitCode(static_cast<absl::StatusCode>(status.error_code()));

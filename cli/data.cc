@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <ostream>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
@@ -75,8 +76,11 @@ int DataFetch(const Options& options, const std::string& what, const std::string
     return kUsage;
   }
   const std::string target = Target(folder, what);
-  return Report(options, FetchMnist(target, [&](const std::string& line) { *options.err << line << std::endl; }),
-                target);
+  std::string announced;
+  const auto progress = [&](const std::string& name, int64_t, int64_t total) {
+    if (std::exchange(announced, name) != name) *options.err << "fetching " << name << ", " << total << " bytes\n";
+  };
+  return Report(options, FetchMnist(target, progress), target);
 }
 
 int DataGenerate(const Options& options, const std::string& what, const std::string& folder, int64_t train,

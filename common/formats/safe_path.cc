@@ -110,6 +110,9 @@ absl::StatusOr<File> OpenUnderRoots(const std::string& path, const std::vector<s
                                     const std::vector<std::string>& alternatives) {
   if (path.empty()) return absl::InvalidArgumentError("the path is empty");
   if (path.find('\0') != std::string::npos) return absl::InvalidArgumentError("the path contains a NUL byte");
+  // Whether or not something is there, a path that climbs out is refused as such.
+  const std::string normal = fs::path(path).lexically_normal().string();
+  if (normal == ".." || normal.starts_with("../")) return Outside(path, roots);
   bool outside = path[0] == '/';
   for (const std::string& root : roots) {
     std::string relative;

@@ -16,7 +16,8 @@ using Row = std::array<std::string, 3>;
 // 13002 as "13,002".
 std::string WithThousands(int64_t number) {
   std::string text = absl::StrCat(number);
-  for (int64_t at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<size_t>(at), 1, ',');
+  for (int64_t at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3)
+    text.insert(static_cast<size_t>(at), 1, ',');
   return text;
 }
 

@@ -15,10 +15,9 @@ absl::Status Handle(Context& context, const JobSubmitted& event) {
     return absl::InvalidArgumentError("a job has at least one worker, one logical shard and one step");
   }
   if (event.shape.workers > context.state.slots()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the job asks for ", event.shape.workers, " workers but the coordinator has ",
-                     context.state.slots(), " slots: ask for fewer workers, or start lockstepd with --slots=",
-                     event.shape.workers, " or more"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the job asks for ", event.shape.workers, " workers but the coordinator has ", context.state.slots(),
+        " slots: ask for fewer workers, or start lockstepd with --slots=", event.shape.workers, " or more"));
   }
   if (context.state.Find(event.job) != nullptr) return absl::AlreadyExistsError(absl::StrCat(event.job, " exists"));
   Job job;

@@ -87,10 +87,9 @@ struct TimerFired {
 // The coordinator is asked to stop.
 struct DrainAsked {};
 
-using Event =
-    std::variant<JobSubmitted, JobRecovered, CancelAsked, HelloSaid, LeaseAsked, StepsReported, EpochReported,
-                 CheckpointReported, DigestReported, GoodbyeSaid, SessionEnded, LaunchFailed, GroupExited, TimerFired,
-                 DrainAsked>;
+using Event = std::variant<JobSubmitted, JobRecovered, CancelAsked, HelloSaid, LeaseAsked, StepsReported, EpochReported,
+                           CheckpointReported, DigestReported, GoodbyeSaid, SessionEnded, LaunchFailed, GroupExited,
+                           TimerFired, DrainAsked>;
 
 // --- What is to be done. First all that is to be stored, in one transaction; then the rest, in order.
 
@@ -177,9 +176,9 @@ struct StartTimer {
 // Draining, and nothing runs any more.
 struct Drained {};
 
-using Effect = std::variant<StoreState, StoreGeneration, StoreSteps, StoreEpoch, StoreCheckpoint, StoreCancelRequest,
-                            StoreWorker, StoreWarning, Launch, KillGroup, SendWelcome, SendLease, SendStop, StartTimer,
-                            Drained>;
+using Effect =
+    std::variant<StoreState, StoreGeneration, StoreSteps, StoreEpoch, StoreCheckpoint, StoreCancelRequest, StoreWorker,
+                 StoreWarning, Launch, KillGroup, SendWelcome, SendLease, SendStop, StartTimer, Drained>;
 
 // Time limits.
 struct Limits {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "server/core/rules.h"
 
 namespace lockstep::core {
@@ -22,7 +23,8 @@ std::string NameOfRank(const Job& job, int rank) {
 // The fence: the job, at this generation, with this rank.
 absl::Status CheckFence(const Context& context, const FromWorker& from) {
   const Job* job = context.state.Find(from.job);
-  if (job == nullptr) return absl::NotFoundError(absl::StrCat("job ", from.job, " is not live: it is unknown or ended"));
+  if (job == nullptr)
+    return absl::NotFoundError(absl::StrCat("job ", from.job, " is not live: it is unknown or ended"));
   if (job->generation != from.generation || !IsActive(job->state)) {
     return absl::FailedPreconditionError(absl::StrCat("generation ", from.generation, " of job ", from.job,
                                                       " is stale: the current one is ", job->generation,
@@ -63,8 +65,8 @@ absl::Status Handle(Context& context, const HelloSaid& event) {
   if (absl::Status status = CheckFence(context, event); !status.ok()) return status;
   const Job* job = context.state.Find(event.job);
   if (event.world_size != job->shape.workers) {
-    return absl::InvalidArgumentError(absl::StrCat("the worker counts ", event.world_size, " workers but the job has ",
-                                                   job->shape.workers));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the worker counts ", event.world_size, " workers but the job has ", job->shape.workers));
   }
   if (job->ranks[event.rank].seen) {
     return absl::AlreadyExistsError(absl::StrCat("rank ", event.rank, " has already said hello"));
@@ -194,9 +196,11 @@ absl::Status Handle(Context& context, const GoodbyeSaid& event) {
   });
   const Job& job = *context.state.Find(event.job);
   if (event.farewell == Farewell::kFailed && !job.cancel_requested) {
+    const std::string own_name = absl::StrCat("rank ", event.rank, ": ");
+    const std::string message(absl::StripPrefix(event.message, own_name));
     FailGroup(context, event.job,
-              absl::StrCat(NameOfRank(job, event.rank), " failed: ",
-                           event.message.empty() ? "it gave no reason; see the job's log" : event.message),
+              absl::StrCat(NameOfRank(job, event.rank),
+                           " failed: ", message.empty() ? "it gave no reason; see the job's log" : message),
               context.limits.failure_grace);
   }
   return absl::OkStatus();

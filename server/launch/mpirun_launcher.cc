@@ -6,9 +6,13 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/eventfd.h>
-#include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+// The header of glibc 2.36 says nothing of C++.
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 #include <algorithm>
 #include <cerrno>
@@ -37,8 +41,7 @@ bool IsProgram(const std::string& path) {
 
 std::string FindInPath(const std::string& name) {
   const char* path = std::getenv("PATH");
-  const std::vector<std::string> folders =
-      absl::StrSplit(path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path, ':');
+  const std::vector<std::string> folders = absl::StrSplit(path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path, ':');
   for (const std::string& folder : folders) {
     const std::string candidate = absl::StrCat(folder, "/", name);
     if (IsProgram(candidate)) return candidate;
@@ -88,29 +91,21 @@ absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& command, const std::
 
 std::vector<std::string> MpirunCommand(const MpirunOptions& options, const LaunchRequest& request,
                                        const std::string& scratch_dir) {
-  return {options.mpirun,
-          "-np", absl::StrCat(request.shape.workers),
-          "--oversubscribe",
-          "--bind-to", "none",
-          "--mca", "pml", "ob1",
-          "--mca", "btl", "self,vader,tcp",
-          "--mca", "mpi_yield_when_idle", "1",
-          "--mca", "orte_abort_on_non_zero_status", "1",
+  return {options.mpirun, "-np", absl::StrCat(request.shape.workers), "--oversubscribe", "--bind-to", "none", "--mca",
+          "pml", "ob1", "--mca", "btl", "self,vader,tcp", "--mca", "mpi_yield_when_idle", "1", "--mca",
+          "orte_abort_on_non_zero_status", "1",
           // Shared memory of every kind lies in the one folder that the shim removes.
-          "--mca", "btl_vader_backing_directory", scratch_dir,
-          "--mca", "osc_sm_backing_directory", scratch_dir,
-          "--mca", "orte_tmpdir_base", scratch_dir,
-          options.worker,
-          absl::StrCat("--coordinator=", request.coordinator_address),
-          absl::StrCat("--job=", request.job_id),
+          "--mca", "btl_vader_backing_directory", scratch_dir, "--mca", "osc_sm_backing_directory", scratch_dir,
+          "--mca", "orte_tmpdir_base", scratch_dir, options.worker,
+          absl::StrCat("--coordinator=", request.coordinator_address), absl::StrCat("--job=", request.job_id),
           absl::StrCat("--generation=", request.generation),
           absl::StrCat("--threads=", request.shape.threads_per_worker)};
 }
 
 std::vector<std::string> GroupEnvironment() {
   // LD_LIBRARY_PATH is the operator's, like PATH: CUDA installations need it.
-  static constexpr const char* kNames[] = {"PATH",   "HOME", "USER",   "LOGNAME",         "LANG",
-                                           "LC_ALL", "TZ",   "TERM",   "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"};
+  static constexpr const char* kNames[] = {"PATH",   "HOME", "USER", "LOGNAME",         "LANG",
+                                           "LC_ALL", "TZ",   "TERM", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"};
   std::vector<std::string> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string text = *entry;

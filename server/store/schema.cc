@@ -76,8 +76,8 @@ absl::Status Migrate(Database& database) {
                                                       ", this one knows ", kNewest, "): use that one"));
   }
   for (; version < kNewest; ++version) {
-    const std::string sql = absl::StrCat("BEGIN IMMEDIATE;", kMigrations[version], "PRAGMA user_version=", version + 1,
-                                         ";COMMIT;");
+    const std::string sql =
+        absl::StrCat("BEGIN IMMEDIATE;", kMigrations[version], "PRAGMA user_version=", version + 1, ";COMMIT;");
     if (absl::Status status = database.Execute(sql.c_str()); !status.ok()) {
       database.Execute("ROLLBACK").IgnoreError();
       return status;

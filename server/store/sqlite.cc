@@ -95,16 +95,17 @@ absl::StatusOr<Statement> Database::Prepare(const char* sql) {
 int64_t Database::Changes() const { return sqlite3_changes64(handle_); }
 
 absl::Status Database::Error(int code, std::string_view what) const {
-  const std::string text = absl::StrCat(path_, ": ", handle_ == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(handle_),
-                                        " (", code, ") in: ", std::string(what.substr(0, 120)));
+  const std::string text =
+      absl::StrCat(path_, ": ", handle_ == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(handle_), " (", code,
+                   ") in: ", std::string(what.substr(0, 120)));
   switch (code & 0xff) {
     case SQLITE_FULL:
     case SQLITE_IOERR:
       return absl::ResourceExhaustedError(absl::StrCat("the disk is full or failing: ", text));
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
-      return absl::DataLossError(absl::StrCat("the file is damaged; restore it from a copy or use another --state-dir: ",
-                                              text));
+      return absl::DataLossError(
+          absl::StrCat("the file is damaged; restore it from a copy or use another --state-dir: ", text));
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
     case SQLITE_PERM:

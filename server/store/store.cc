@@ -36,8 +36,9 @@ absl::Status Apply(Database& database, const InsertJob& change) {
 absl::Status Apply(Database& database, const UpdateJob& change) {
   LOCKSTEP_ASSIGN_OR_RETURN(
       Statement statement,
-      database.Prepare("UPDATE jobs SET state = ?1, generation = ?2, cancel_requested = ?3, cancel_reason = ?4, status = ?5 "
-                       "WHERE job_id = ?6 AND generation <= ?2"));
+      database.Prepare(
+          "UPDATE jobs SET state = ?1, generation = ?2, cancel_requested = ?3, cancel_reason = ?4, status = ?5 "
+          "WHERE job_id = ?6 AND generation <= ?2"));
   statement.Bind(1, static_cast<int64_t>(change.state))
       .Bind(2, change.generation)
       .Bind(3, change.cancel_requested)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -78,8 +79,8 @@ struct InsertRequestId {
   std::string fingerprint;
   std::string job_id;
 };
-using Change = std::variant<InsertJob, UpdateJob, AppendEvent, AppendLedger, OpenGeneration, InsertCheckpoint,
-                            InsertRequestId>;
+using Change =
+    std::variant<InsertJob, UpdateJob, AppendEvent, AppendLedger, OpenGeneration, InsertCheckpoint, InsertRequestId>;
 using Batch = std::vector<Change>;
 
 struct EventRow {
@@ -118,6 +119,8 @@ class Store {
   absl::StatusOr<std::optional<RequestRow>> FindRequest(const std::string& request_id) const;
   // Jobs that have not ended, in order, as the core wants them.
   absl::StatusOr<std::vector<core::Job>> LiveJobs() const;
+  // How many jobs are in each state, by its number.
+  absl::StatusOr<std::map<int, int64_t>> CountByState() const;
   // The greatest order so far; 0 where there is no job.
   absl::StatusOr<int64_t> LastOrder() const;
 

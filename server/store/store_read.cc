@@ -127,6 +127,17 @@ absl::StatusOr<std::vector<core::Job>> Store::LiveJobs() const {
   }
 }
 
+absl::StatusOr<std::map<int, int64_t>> Store::CountByState() const {
+  const std::lock_guard lock(reader_mutex_);
+  LOCKSTEP_ASSIGN_OR_RETURN(Statement statement, reader_->Prepare("SELECT state, COUNT(*) FROM jobs GROUP BY state"));
+  std::map<int, int64_t> counts;
+  while (true) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const bool more, statement.Step());
+    if (!more) return counts;
+    counts[static_cast<int>(statement.Int(0))] = statement.Int(1);
+  }
+}
+
 absl::StatusOr<int64_t> Store::LastOrder() const {
   const std::lock_guard lock(reader_mutex_);
   LOCKSTEP_ASSIGN_OR_RETURN(Statement statement, reader_->Prepare("SELECT COALESCE(MAX(ord), 0) FROM jobs"));

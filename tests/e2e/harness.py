@@ -64,6 +64,7 @@ class Coordinator:
         self.slots = slots
         self.environment = environment
         self.process = None
+        self.log = None
         self.start()
 
     def start(self):
@@ -73,6 +74,8 @@ class Coordinator:
                    self.state_dir, "--ready-file", ready, "--slots", str(self.slots)]
         for root in self.data_roots:
             command += ["--data-root", root]
+        if self.log is not None:
+            self.log.close()
         self.log = open(self.folder / "coordinator.log", "ab")
         self.process = subprocess.Popen(command, stderr=self.log, stdout=self.log, env=self.environment)
         wait_until("the coordinator is ready", lambda: ready.exists() or self.process.poll() is not None)
@@ -95,6 +98,7 @@ class Coordinator:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        self.log.close()
         if kind is None:
             shutil.rmtree(self.folder)
         else:

@@ -160,7 +160,7 @@ class TrainTest(unittest.TestCase):
             self.assertEqual(done["state"], "JOB_STATE_SUCCEEDED", done)
             self.assertEqual(model_sha256(done), whole)
 
-    def test_bad_data_fails_the_job_with_the_place(self):
+    def test_a_bad_label_is_refused_at_submit(self):
         bad = self.root / "bad"
         bad.mkdir(exist_ok=True)
         for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
@@ -170,10 +170,28 @@ class TrainTest(unittest.TestCase):
                 raw[8 + 17] = 200
             (bad / name).write_bytes(raw)
         with Coordinator([self.root]) as coordinator:
-            done = coordinator.wait(coordinator.submit(job("bad", "bad", MLP)))
+            path = coordinator.folder / "job.json"
+            path.write_text(json.dumps(job("bad", "bad", MLP)))
+            done = coordinator.cli("submit", path, check=False)
+            self.assertEqual(done.returncode, 2, done.stderr)
+            self.assertIn("200", done.stderr)
+
+    def test_data_that_breaks_after_the_submit_fails_the_job_with_its_place(self):
+        later = self.root / "later"
+        later.mkdir(exist_ok=True)
+        for source in (self.root / "synthetic-digits").iterdir():
+            (later / source.name).write_bytes(source.read_bytes())
+        with Coordinator([self.root], slots=2) as coordinator:
+            # The first job holds the slots while the second one's data is cut short.
+            first = coordinator.submit(self.spec("first", epochs=10_000))
+            second = coordinator.submit(job("second", "later", MLP))
+            images = later / "train-images-idx3-ubyte"
+            images.write_bytes(images.read_bytes()[:-1])
+            coordinator.cli("cancel", first)
+            done = coordinator.wait(second)
             self.assertEqual(done["state"], "JOB_STATE_FAILED")
-            self.assertIn("200", done["reason"])
-            self.assertIn("17", done["reason"])
+            self.assertIn("train-images-idx3-ubyte", done["reason"])
+            self.assertIn("truncated", done["reason"])
 
     def test_refused_specs(self):
         with Coordinator([self.root]) as coordinator:
@@ -183,7 +201,7 @@ class TrainTest(unittest.TestCase):
                 "batch_size": self.spec("bad", batch=1_000_000),
                 "activation": self.spec("bad") | {
                     "model": {"layers": [{"flatten": {}}, {"dense": {"units": 10, "activation": "relo"}}]}},
-                "path": job("bad", "../../etc", MLP),
+                "leads outside": job("bad", "../../etc", MLP),
                 "workers": self.spec("bad", workers=64),
             }
             for field, spec in cases.items():

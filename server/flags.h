@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace lockstep {
+
+// What lockstepd can be told.
+struct ServerFlags {
+  // "host:port" or "unix:/path".
+  std::string listen = "127.0.0.1:0";
+  std::string http = "127.0.0.1:0";
+  std::string state_dir;
+  std::vector<std::string> data_roots;
+  int slots = 0;
+  std::string ready_file;
+  // Serve without encryption beyond this machine.
+  bool insecure = false;
+  // Empty: found in PATH and beside lockstepd.
+  std::string mpirun;
+  std::string shim;
+  std::string worker;
+  std::string log_level = "info";
+};
+
+struct ParsedFlags {
+  ServerFlags flags;
+  // Set where the program is to print something and end: usage, version or what is wrong.
+  bool done = false;
+  int exit_code = 0;
+  std::string message;
+};
+
+// Fills in defaults: absolute paths, data roots from LOCKSTEP_DATA_DIR and ~/.cache/lockstep, slots.
+ParsedFlags ParseFlags(int argc, const char* const* argv);
+
+// True for loopback addresses and unix sockets.
+bool IsLocalAddress(const std::string& address);
+
+}  // namespace lockstep
