@@ -45,8 +45,24 @@ class CpuDevice final : public Device {
   bool host_accessible() const override { return true; }
 
   void Fill(Tensor out, double value) override {
-    Visit(out.type,
-          [&]<typename T>(T, const auto&) { std::fill_n(out.as<T>(), out.elements(), static_cast<T>(value)); });
+    const int64_t n = out.elements();
+    switch (out.type) {
+      case DType::kF32:
+        std::fill_n(out.as<float>(), n, static_cast<float>(value));
+        break;
+      case DType::kF64:
+        std::fill_n(out.as<double>(), n, value);
+        break;
+      case DType::kU8:
+        std::fill_n(out.as<uint8_t>(), n, static_cast<uint8_t>(value));
+        break;
+      case DType::kI32:
+        std::fill_n(out.as<int32_t>(), n, static_cast<int32_t>(value));
+        break;
+      case DType::kI64:
+        std::fill_n(out.as<int64_t>(), n, static_cast<int64_t>(value));
+        break;
+    }
   }
   void Add(Tensor a, Tensor b, Tensor out) override {
     Visit(out.type, [&]<typename T>(T, const auto& k) { k.add(a.as<T>(), b.as<T>(), out.as<T>(), out.elements()); });
