@@ -1,6 +1,6 @@
 # The coordinator, with the CPU workers that it starts on its own machine, and the command line.
 #   docker build -f docker/server.Dockerfile -t lockstep-server .
-#   docker run -p 127.0.0.1:50051:50051 -p 127.0.0.1:8080:8080 -v ~/data:/data:ro --shm-size=1g lockstep-server
+#   docker run -p 127.0.0.1:7070:7070 -p 127.0.0.1:8080:8080 -v ~/data:/data:ro --shm-size=1g lockstep-server
 FROM debian:12-slim AS build
 WORKDIR /src
 COPY scripts/install-packages scripts/runtime-packages scripts/
@@ -20,8 +20,8 @@ RUN useradd --uid 10001 --create-home lockstep && install -d -o lockstep -g lock
 ENV PATH=/opt/lockstep/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 USER 10001
 VOLUME ["/var/lib/lockstep"]
-EXPOSE 50051 8080
+EXPOSE 7070 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["lockstep", "--server", "127.0.0.1:50051", "health"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["lockstep", "health"]
 ENTRYPOINT ["tini", "--", "lockstepd"]
-CMD ["--listen", "0.0.0.0:50051", "--http", "0.0.0.0:8080", "--state-dir", "/var/lib/lockstep", "--data-root", "/data"]
+CMD ["--listen", "0.0.0.0:7070", "--http", "0.0.0.0:8080", "--insecure", "--state-dir", "/var/lib/lockstep", "--data-root", "/data"]

@@ -20,8 +20,8 @@ RUN useradd --uid 10001 --create-home lockstep && install -d -o lockstep -g lock
 ENV PATH=/opt/lockstep/bin:/usr/local/cuda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 USER 10001
 VOLUME ["/var/lib/lockstep"]
-EXPOSE 50051 8080
+EXPOSE 7070 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["lockstep", "--server", "127.0.0.1:50051", "health"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["lockstep", "health"]
 ENTRYPOINT ["tini", "--", "lockstepd"]
-CMD ["--listen", "0.0.0.0:50051", "--http", "0.0.0.0:8080", "--state-dir", "/var/lib/lockstep", "--data-root", "/data"]
+CMD ["--listen", "0.0.0.0:7070", "--http", "0.0.0.0:8080", "--insecure", "--state-dir", "/var/lib/lockstep", "--data-root", "/data"]

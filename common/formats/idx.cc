@@ -32,7 +32,7 @@ absl::StatusOr<Shape> ParseHeader(ByteSource& source, const std::string& name, s
                      " ", absl::Hex(head[1], absl::kZeroPad2), " ", absl::Hex(head[2], absl::kZeroPad2), " ",
                      absl::Hex(head[3], absl::kZeroPad2), ", expected 00 00 08 and the number of axes"));
   }
-  uint8_t axes[4 * Shape::kMaxRank];
+  uint8_t axes[4 * Shape::kMaxRank] = {};
   const size_t axes_bytes = 4u * head[3];
   LOCKSTEP_ASSIGN_OR_RETURN(const size_t axes_got, source.Read(axes, axes_bytes));
   if (axes_got < axes_bytes) return Truncated(name, 4 + axes_bytes, 4 + axes_got);

@@ -37,22 +37,60 @@ absl::Status Bad(const std::string& name, const std::string& what) {
   return absl::DataLossError(absl::StrCat(name, ": not a valid safetensors file: ", what));
 }
 
-// Refuses duplicate keys and deep nesting, which the DOM would hide.
-absl::StatusOr<Json> ParseHeader(const char* begin, const char* end, const std::string& name) {
-  std::vector<std::set<std::string>> keys;
-  std::string problem;
-  const auto callback = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > kMaxDepth && problem.empty()) problem = "the header is nested too deeply";
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second && problem.empty()) {
-      problem = absl::StrCat("the name \"", parsed.get<std::string>(), "\" appears twice");
-    }
+// Looks through the header before a tree of it is built: no double names, no deep nesting, no more
+// entries than there may be tensors. (The parser's own callback costs quadratic time with many entries.)
+class HeaderGuard final : public nlohmann::json_sax<Json> {
+ public:
+  const std::string& problem() const { return problem_; }
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(std::size_t) override {
+    keys_.emplace_back();
+    return Deeper();
+  }
+  bool key(string_t& name) override {
+    if (!keys_.back().insert(name).second) return Fail(absl::StrCat("the name \"", name, "\" appears twice"));
+    // One more for the metadata.
+    if (keys_.back().size() > kMaxTensors + 1) return Fail("more than 10,000 tensors");
     return true;
-  };
-  Json header = Json::parse(begin, end, callback, /*allow_exceptions=*/false);
+  }
+  bool end_object() override {
+    keys_.pop_back();
+    --depth_;
+    return true;
+  }
+  bool start_array(std::size_t) override { return Deeper(); }
+  bool end_array() override {
+    --depth_;
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override {
+    return Fail("the header is not a JSON object");
+  }
+
+ private:
+  bool Deeper() { return ++depth_ <= kMaxDepth || Fail("the header is nested too deeply"); }
+  bool Fail(std::string problem) {
+    problem_ = std::move(problem);
+    return false;
+  }
+
+  std::vector<std::set<std::string>> keys_;
+  int depth_ = 0;
+  std::string problem_;
+};
+
+absl::StatusOr<Json> ParseHeader(const char* begin, const char* end, const std::string& name) {
+  HeaderGuard guard;
+  if (!Json::sax_parse(begin, end, &guard)) return Bad(name, guard.problem());
+  Json header = Json::parse(begin, end, nullptr, /*allow_exceptions=*/false);
   if (header.is_discarded() || !header.is_object()) return Bad(name, "the header is not a JSON object");
-  if (!problem.empty()) return Bad(name, problem);
   return header;
 }
 

@@ -2,12 +2,14 @@
 #include "common/model/idx_dataset.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace lockstep {
 
 IdxFiles IdxFileNames(const v1::IdxDataset& spec) {
   const auto in_folder = [&](const std::string& given, const char* otherwise) {
-    const std::string name = given.empty() ? otherwise : given;
+    // Either form is looked for, whichever is named.
+    const std::string name(absl::StripSuffix(given.empty() ? otherwise : given, ".gz"));
     return spec.path().empty() ? name : absl::StrCat(spec.path(), "/", name);
   };
   return {in_folder(spec.train_images(), "train-images-idx3-ubyte"),

@@ -110,6 +110,11 @@ class PrometheusTest(unittest.TestCase):
         checked = promtool("rules", str(DEPLOY / "prometheus/alerts.yaml"))
         self.assertEqual(checked.returncode, 0, checked.stderr)
 
+    def test_alerts_fire_when_they_should(self):
+        tested = subprocess.run(["promtool", "test", "rules", str(SOURCE / "tests/e2e/alerts_test.yaml")],
+                                capture_output=True, text=True, check=False)
+        self.assertEqual(tested.returncode, 0, tested.stdout + tested.stderr)
+
     def test_alerts_are_loaded_and_quiet(self):
         rules = json.loads(fetch(self.url + "/api/v1/rules"))["data"]["groups"][0]["rules"]
         self.assertGreaterEqual(len(rules), 4)
