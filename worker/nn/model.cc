@@ -48,9 +48,10 @@ class ModelImpl final : public Model {
     plan_ = plan;
     loss_ = MakeLoss(loss);
     bool skip_last = false;
-    // Softmax and cross-entropy are one numerically safer step: p - onehot.
+    // Softmax and cross-entropy are one numerically safer step, in training and evaluation: the
+    // gradient is p - onehot, and the loss is not clamped.
     if (loss.has_sparse_categorical_crossentropy() && !loss.sparse_categorical_crossentropy().from_logits() &&
-        plan.layers.back().kind == "softmax") {
+        !plan.layers.empty() && plan.layers.back().kind == "softmax") {
       v1::LossSpec on_logits;
       on_logits.mutable_sparse_categorical_crossentropy()->set_from_logits(true);
       loss_ = MakeLoss(on_logits);
@@ -105,11 +106,16 @@ class ModelImpl final : public Model {
     }
     using Clock = std::chrono::steady_clock;
     const Clock::time_point began = forward_seconds == nullptr ? Clock::time_point{} : Clock::now();
-    const Tensor output = Forward(context, batch);
+    StepContext own = context;
+    own.device = device_;
+    const Tensor output = Forward(own, batch);
     const Tensor doutput = nodes_.empty() ? Tensor{} : Rows(nodes_.back().dy, batch.rows);
     loss_->Compute(*device_, output, batch.targets, scale, doutput, stats);
-    if (forward_seconds != nullptr) *forward_seconds += std::chrono::duration<double>(Clock::now() - began).count();
-    Backward(context, batch, gradient);
+    if (forward_seconds != nullptr) {
+      device_->Synchronize();
+      *forward_seconds += std::chrono::duration<double>(Clock::now() - began).count();
+    }
+    Backward(own, batch, gradient);
   }
 
   void Evaluate(const Batch& batch, Tensor stats) override {
@@ -123,7 +129,9 @@ class ModelImpl final : public Model {
     for (const LayerPlan& layer : plan_.layers) {
       for (const ParameterPlan& p : layer.parameters) {
         views_.push_back({p.name, p.shape, parameter_elements_});
-        parameter_elements_ += RoundUp(p.shape.elements());
+        const int64_t end = parameter_elements_ + p.shape.elements();
+        parameter_elements_ = RoundUp(end);
+        if (end < parameter_elements_) gaps_.push_back({"", Shape{parameter_elements_ - end}, end});
       }
     }
   }
@@ -142,7 +150,7 @@ class ModelImpl final : public Model {
 
   absl::Status AddNode(const LayerPlan& layer, int index) {
     Node node{.layer = MakeLayer(layer), .index = index, .output = layer.output};
-    for (size_t i = 0; i < nodes_.size(); ++i) node.first_parameter += nodes_[i].parameter_count;
+    if (!nodes_.empty()) node.first_parameter = nodes_.back().first_parameter + nodes_.back().parameter_count;
     node.parameter_count = layer.parameters.size();
     std::vector<int64_t> dims{max_rows_};
     dims.insert(dims.end(), layer.output.dims().begin(), layer.output.dims().end());
@@ -199,6 +207,7 @@ class ModelImpl final : public Model {
 
   void Backward(StepContext context, const Batch& batch, Tensor gradient) {
     for (size_t i = 0; i < views_.size(); ++i) gradient_tensors_[i] = ViewInto(gradient, views_[i]);
+    for (const ParameterView& gap : gaps_) device_->Fill(ViewInto(gradient, gap), 0);
     for (size_t i = nodes_.size(); i-- > 0;) {
       const Node& node = nodes_[i];
       if (node.layer->is_view()) continue;
@@ -219,6 +228,8 @@ class ModelImpl final : public Model {
   ModelPlan plan_;
   std::unique_ptr<Loss> loss_;
   std::vector<ParameterView> views_;
+  // The padding after each tensor: its gradient is zero, so that it stays zero.
+  std::vector<ParameterView> gaps_;
   int64_t parameter_elements_ = 0;
   Tensor parameters_;
   std::vector<Tensor> parameter_tensors_;

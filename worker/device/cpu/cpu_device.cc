@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU: oneDNN for products, own loops (kernels.h) for the rest. Calls are done when they return.
 #include <dnnl.h>
-#include <omp.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <new>
 
 #include "absl/strings/str_cat.h"
+#include "worker/device/cpu/cpu_buffer.h"
+#include "worker/device/cpu/cpu_gemm.h"
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/cpu/losses.h"
 #include "worker/device/device.h"
@@ -17,20 +17,6 @@
 namespace lockstep {
 
 namespace {
-
-constexpr size_t kAlignment = 64;
-
-class CpuBuffer final : public Buffer {
- public:
-  CpuBuffer(void* data, size_t bytes) : data_(data), bytes_(bytes) {}
-  ~CpuBuffer() override { std::free(data_); }
-  void* data() const override { return data_; }
-  size_t bytes() const override { return bytes_; }
-
- private:
-  void* data_;
-  size_t bytes_;
-};
 
 std::string CpuModel() {
   std::ifstream info("/proc/cpuinfo");
@@ -40,26 +26,10 @@ std::string CpuModel() {
   return "unknown";
 }
 
-// op(a) op(b), each value summed over k in order: the reference, and the way for kF64.
-void GemmReference(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
-  const int64_t m = out.shape[0], n = out.shape[1], k = a.elements() / m;
-  const double* pa = a.as<double>();
-  const double* pb = b.as<double>();
-  double* po = out.as<double>();
-  for (int64_t i = 0; i < m; ++i) {
-    for (int64_t j = 0; j < n; ++j) {
-      double sum = args.accumulate ? po[i * n + j] : 0.0;
-      for (int64_t l = 0; l < k; ++l) {
-        sum += (args.transpose_a ? pa[l * m + i] : pa[i * k + l]) * (args.transpose_b ? pb[j * k + l] : pb[l * n + j]);
-      }
-      po[i * n + j] = sum;
-    }
-  }
-}
-
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(int threads) : threads_(threads), kernels_(ChooseKernels()) {}
+  explicit CpuDevice(int threads)
+      : threads_(std::max(threads, 1)), kernels_(ChooseKernels()), gemm_(kernels_, threads_) {}
 
   std::string Description() const override {
     const dnnl_version_t* v = dnnl_version();
@@ -67,13 +37,7 @@ class CpuDevice final : public Device {
                         ", ", threads_, threads_ == 1 ? " thread" : " threads");
   }
 
-  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) override {
-    const size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-    void* data = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, std::max(rounded, kAlignment));
-    if (data == nullptr) return absl::ResourceExhaustedError(absl::StrCat("no memory for ", bytes, " bytes"));
-    std::memset(data, 0, std::max(rounded, kAlignment));
-    return std::make_unique<CpuBuffer>(data, bytes);
-  }
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) override { return cpu::AllocateHost(bytes); }
 
   void CopyFromHost(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
   void CopyToHost(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
@@ -81,8 +45,24 @@ class CpuDevice final : public Device {
   bool host_accessible() const override { return true; }
 
   void Fill(Tensor out, double value) override {
-    Visit(out.type,
-          [&]<typename T>(T, const auto&) { std::fill_n(out.as<T>(), out.elements(), static_cast<T>(value)); });
+    const int64_t n = out.elements();
+    switch (out.type) {
+      case DType::kF32:
+        std::fill_n(out.as<float>(), n, static_cast<float>(value));
+        break;
+      case DType::kF64:
+        std::fill_n(out.as<double>(), n, value);
+        break;
+      case DType::kU8:
+        std::fill_n(out.as<uint8_t>(), n, static_cast<uint8_t>(value));
+        break;
+      case DType::kI32:
+        std::fill_n(out.as<int32_t>(), n, static_cast<int32_t>(value));
+        break;
+      case DType::kI64:
+        std::fill_n(out.as<int64_t>(), n, static_cast<int64_t>(value));
+        break;
+    }
   }
   void Add(Tensor a, Tensor b, Tensor out) override {
     Visit(out.type, [&]<typename T>(T, const auto& k) { k.add(a.as<T>(), b.as<T>(), out.as<T>(), out.elements()); });
@@ -114,16 +94,7 @@ class CpuDevice final : public Device {
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
     const int64_t m = out.shape[0], n = out.shape[1];
     if (m == 0 || n == 0) return;
-    if (out.type == DType::kF64) {
-      GemmReference(args, a, b, out);
-    } else {
-      const int64_t k = a.elements() / m;
-      // The number of threads belongs to the calling thread in OpenMP; setting it costs nothing.
-      omp_set_num_threads(threads_);
-      dnnl_sgemm(args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', m, n, k, 1.0f, a.as<float>(),
-                 args.transpose_a ? m : k, b.as<float>(), args.transpose_b ? k : n, args.accumulate ? 1.0f : 0.0f,
-                 out.as<float>(), n);
-    }
+    gemm_.Run(args, a, b, out);
     if (bias.data == nullptr && args.activation == Activation::kLinear) return;
     Visit(out.type,
           [&]<typename T>(T, const auto& k) { k.bias_activation(args.activation, bias.as<T>(), m, n, out.as<T>()); });
@@ -212,6 +183,7 @@ class CpuDevice final : public Device {
 
   const int threads_;
   const KernelChoice kernels_;
+  cpu::CpuGemm gemm_;
 };
 
 }  // namespace

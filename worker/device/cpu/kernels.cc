@@ -10,10 +10,11 @@ int AvailableKernels(KernelChoice* out, int capacity) {
   };
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq")) {
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")) {
     add("avx512", kernels_avx512::kF32, kernels_avx512::kF64);
   }
-  if (__builtin_cpu_supports("avx2")) add("avx2", kernels_avx2::kF32, kernels_avx2::kF64);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    add("avx2", kernels_avx2::kF32, kernels_avx2::kF64);
 #endif
   add("portable", kernels_base::kF32, kernels_base::kF64);
   return count;

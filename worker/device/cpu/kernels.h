@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU's loops, compiled once for each instruction set and chosen at run time. No loop contracts or
-// reorders arithmetic within an element or a sum, so every instruction set gives the same bits.
+// reorders arithmetic within an element or a sum, so every instruction set gives the same bits; only
+// `gemm` in float differs between sets with and without fused multiply-add.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +11,32 @@
 
 namespace lockstep {
 
+#define LOCKSTEP_INLINE __attribute__((always_inline)) inline
+
+// out[m, n] = op(a) op(b), or += with accumulate. Element (i, p) of op(a) is a[i * a_row + p * a_column].
+template <typename T>
+struct GemmProblem {
+  int64_t m = 0, n = 0, k = 0;
+  const T* a = nullptr;
+  int64_t a_row = 0, a_column = 0;
+  // op(b): [k, n]; stored so, or as [n, k] with transpose_b.
+  const T* b = nullptr;
+  bool transpose_b = false;
+  T* out = nullptr;
+  bool accumulate = false;
+  // kGemmPackBytes bytes on a 64-byte boundary.
+  T* pack = nullptr;
+};
+
+// Depth of one pass over k, and the room for a panel of b that deep and two vectors wide.
+inline constexpr int64_t kGemmDepth = 2048;
+inline constexpr size_t kGemmPackBytes = kGemmDepth * 128;
+
 // T is float or double. Pointers are dense; n counts elements unless said otherwise.
 template <typename T>
 struct CpuKernels {
+  // Each output is summed over p = 0, 1, ... in order, whatever the other sizes are.
+  void (*gemm)(const GemmProblem<T>& problem);
   // out may alias a or b.
   void (*add)(const T* a, const T* b, T* out, int64_t n);
   // out[i, :] = rows[indices[i], :] * scale + offset.

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <immintrin.h>
+
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/math/activations.h"
 #include "worker/device/math/optimizers.h"
+
+#define LOCKSTEP_KERNEL_VECTOR "worker/device/cpu/vector_avx2.h"
 
 namespace lockstep::kernels_avx2 {
 #include "worker/device/cpu/kernels.inc"

@@ -3,6 +3,8 @@
 #include "worker/device/math/activations.h"
 #include "worker/device/math/optimizers.h"
 
+#define LOCKSTEP_KERNEL_VECTOR "worker/device/cpu/vector_base.h"
+
 namespace lockstep::kernels_base {
 #include "worker/device/cpu/kernels.inc"
 }  // namespace lockstep::kernels_base

@@ -5,13 +5,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
+#include "worker/device/math/activations.h"
 #include "worker/device/tensor.h"
 
 namespace lockstep::cpu {
 
 // What Keras clamps probabilities to.
 inline constexpr double kProbabilityFloor = 1e-7;
+// A label that is no class makes the loss NaN, which the training loop reports; it is never an index.
+inline constexpr double kUnknownLabel = std::numeric_limits<double>::quiet_NaN();
 
 // y = softmax(x); returns the logarithm of the sum and, in `max`, the maximum, so that
 // log p[j] = x[j] - max - log_sum.
@@ -20,7 +24,7 @@ T SoftmaxRow(const T* x, int64_t n, T* y, T& max) {
   max = *std::max_element(x, x + n);
   T sum = T(0);
   for (int64_t j = 0; j < n; ++j) {
-    y[j] = std::exp(x[j] - max);
+    y[j] = math::Exp(x[j] - max);
     sum += y[j];
   }
   for (int64_t j = 0; j < n; ++j) y[j] /= sum;
@@ -55,19 +59,20 @@ void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlog
   for (int64_t i = 0; i < rows; ++i) {
     const T* x = logits.as<T>() + i * n;
     const int32_t label = labels.as<int32_t>()[i];
+    const bool known = label >= 0 && label < n;
     T max, log_sum;
     if (dlogits.data != nullptr) {
       T* d = dlogits.as<T>() + i * n;
       log_sum = SoftmaxRow(x, n, d, max);
-      d[label] -= T(1);
+      if (known) d[label] -= T(1);
       for (int64_t j = 0; j < n; ++j) d[j] *= factor;
     } else {
       max = *std::max_element(x, x + n);
       T sum = T(0);
-      for (int64_t j = 0; j < n; ++j) sum += std::exp(x[j] - max);
+      for (int64_t j = 0; j < n; ++j) sum += math::Exp(x[j] - max);
       log_sum = std::log(sum);
     }
-    loss += static_cast<double>(log_sum) - static_cast<double>(x[label] - max);
+    loss += known ? static_cast<double>(log_sum) - static_cast<double>(x[label] - max) : kUnknownLabel;
     correct += std::max_element(x, x + n) - x == label ? 1 : 0;
   }
   stats.as<double>()[0] += loss;
@@ -81,13 +86,14 @@ void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dpro
   for (int64_t i = 0; i < rows; ++i) {
     const T* p = probabilities.as<T>() + i * n;
     const int32_t label = labels.as<int32_t>()[i];
-    const double clamped = std::clamp(static_cast<double>(p[label]), kProbabilityFloor, 1.0);
+    const bool known = label >= 0 && label < n;
+    const double clamped = known ? std::clamp(static_cast<double>(p[label]), kProbabilityFloor, 1.0) : kUnknownLabel;
     loss -= std::log(clamped);
     correct += std::max_element(p, p + n) - p == label ? 1 : 0;
     if (dprobabilities.data == nullptr) continue;
     T* d = dprobabilities.as<T>() + i * n;
     std::fill_n(d, n, T(0));
-    d[label] = static_cast<T>(-scale / clamped);
+    if (known) d[label] = static_cast<T>(-scale / clamped);
   }
   stats.as<double>()[0] += loss;
   stats.as<double>()[1] += correct;

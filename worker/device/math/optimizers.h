@@ -2,16 +2,19 @@
 // One element's update, written once for every device and precision. Scalars are prepared on the host.
 #pragma once
 
-#include <cmath>
-
-#include "common/rng.h"
+#include "worker/device/math/inline.h"
 
 namespace lockstep {
+
+namespace math {
+LOCKSTEP_MATH float Sqrt(float x) { return __builtin_sqrtf(x); }
+LOCKSTEP_MATH double Sqrt(double x) { return __builtin_sqrt(x); }
+}  // namespace math
 
 template <typename T>
 struct SgdMath {
   T learning_rate;
-  LOCKSTEP_HOST_DEVICE void operator()(T& w, T g) const { w -= learning_rate * g; }
+  LOCKSTEP_MATH void operator()(T& w, T g) const { w -= learning_rate * g; }
 };
 
 template <typename T>
@@ -19,7 +22,7 @@ struct MomentumMath {
   T learning_rate;
   T momentum;
   bool nesterov;
-  LOCKSTEP_HOST_DEVICE void operator()(T& w, T g, T& v) const {
+  LOCKSTEP_MATH void operator()(T& w, T g, T& v) const {
     const T step = learning_rate * g;
     v = momentum * v - step;
     w += nesterov ? momentum * v - step : v;
@@ -33,10 +36,10 @@ struct AdamMath {
   T beta_1;
   T beta_2;
   T epsilon;
-  LOCKSTEP_HOST_DEVICE void operator()(T& w, T g, T& m, T& v) const {
+  LOCKSTEP_MATH void operator()(T& w, T g, T& m, T& v) const {
     m += (T(1) - beta_1) * (g - m);
     v += (T(1) - beta_2) * (g * g - v);
-    w -= step_size * m / (std::sqrt(v) + epsilon);
+    w -= step_size * m / (math::Sqrt(v) + epsilon);
   }
 };
 

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// A step allocates nothing. A program of its own, because it replaces operator new.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "gtest/gtest.h"
+#include "tests/conformance/arrays.h"
+#include "worker/nn/model.h"
+#include "worker/optim/optimizer.h"
+
+namespace {
+std::atomic<int64_t> allocations{0};
+void* Counted(size_t bytes) {
+  ++allocations;
+  if (void* p = std::malloc(bytes)) return p;
+  throw std::bad_alloc();
+}
+}  // namespace
+
+void* operator new(size_t bytes) { return Counted(bytes); }
+void* operator new[](size_t bytes) { return Counted(bytes); }
+void operator delete(void* p) noexcept { std::free(p); }
+void operator delete[](void* p) noexcept { std::free(p); }
+void operator delete(void* p, size_t) noexcept { std::free(p); }
+void operator delete[](void* p, size_t) noexcept { std::free(p); }
+
+namespace lockstep {
+namespace {
+
+using conformance::FromText;
+
+int64_t AllocationsOfTenSteps(const std::string& net, const std::string& optimizer_text, int64_t rows) {
+  const auto device = MakeCpuDevice(1);
+  conformance::Arrays arrays(device.get());
+  Violations violations;
+  const ModelPlan plan = PlanModel(FromText<v1::ModelSpec>(net), {28, 28}, violations);
+  const auto loss = FromText<v1::LossSpec>("sparse_categorical_crossentropy {}");
+  const auto model = Model::Create(device.get(), plan, loss, DType::kF32, rows).value();
+  const int64_t elements = model->parameters().elements();
+  const auto optimizer =
+      MakeOptimizer(FromText<v1::OptimizerSpec>(optimizer_text), *device, elements, DType::kF32).value();
+  const Batch batch{arrays.Random({rows, 28, 28}, DType::kF32, 1), arrays.Labels(rows, 10), rows};
+  const Tensor gradient = arrays.Zeros({elements}, DType::kF32), stats = arrays.Zeros({2}, DType::kF64);
+  StepContext context{.device = device.get(), .training = true};
+  int64_t before = 0;
+  for (; context.step < 11; ++context.step) {
+    if (context.step == 1) before = allocations;
+    double seconds = 0;
+    model->ForwardBackward(context, batch, 0.01, gradient, stats, &seconds);
+    optimizer->Step(*device, model->parameters(), gradient, 0.1, context.step);
+    model->Evaluate(batch, stats);
+  }
+  return allocations - before;
+}
+
+TEST(AllocationTest, TheCounterCounts) {
+  const int64_t before = allocations;
+  delete new int;
+  EXPECT_GT(allocations, before);
+}
+
+TEST(AllocationTest, AStepOfASmallNetAllocatesNothing) {
+  EXPECT_EQ(AllocationsOfTenSteps("layers { flatten {} } layers { dense { units: 16 activation: 'relu' } } "
+                                  "layers { dropout { rate: 0.2 } } layers { dense { units: 16 } } layers { tanh {} } "
+                                  "layers { dense { units: 10 activation: 'softmax' } }",
+                                  "adam {}", 32),
+            0);
+}
+
+TEST(AllocationTest, AStepOfALargeBatchAllocatesNothing) {
+  EXPECT_EQ(AllocationsOfTenSteps("layers { flatten {} } layers { dense { units: 128 activation: 'relu' } } "
+                                  "layers { dense { units: 10 activation: 'softmax' } }",
+                                  "sgd { momentum: 0.9 }", 256),
+            0);
+}
+
+}  // namespace
+}  // namespace lockstep

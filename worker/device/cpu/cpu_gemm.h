@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which matrix product runs: the own loops, or oneDNN for large float shapes. The choice depends on
+// the shape and the thread count alone, so the bits do.
+#pragma once
+
+#include <cstdint>
+
+#include "worker/device/cpu/kernels.h"
+#include "worker/device/device.h"
+
+namespace lockstep::cpu {
+
+class CpuGemm {
+ public:
+  CpuGemm(const KernelChoice& kernels, int threads);
+  // See Device::Gemm; without bias and activation.
+  void Run(const GemmArgs& args, Tensor a, Tensor b, Tensor out);
+
+ private:
+  template <typename T>
+  void RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out);
+
+  KernelChoice kernels_;
+  int threads_;
+  alignas(64) unsigned char pack_[kGemmPackBytes];
+};
+
+// True: `m` x `n` x `k` is faster on the own loops.
+bool PrefersOwnGemm(int64_t m, int64_t n, int64_t k, int threads);
+
+}  // namespace lockstep::cpu

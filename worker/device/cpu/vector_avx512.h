@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vec<float>: one register, fused multiply-add. Included only inside a
+// kernel set's namespace.
+
+// Rows of a tile, as many as the registers hold.
+constexpr int kMaxTileRows = 8;
+
+template <>
+struct Vec<float> {
+  static constexpr int kLanes = 16;
+  __m512 v;
+
+  static LOCKSTEP_INLINE Vec Load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static LOCKSTEP_INLINE Vec Broadcast(float x) { return {_mm512_set1_ps(x)}; }
+  LOCKSTEP_INLINE void Store(float* p) const { _mm512_storeu_ps(p, v); }
+  LOCKSTEP_INLINE void MultiplyAdd(const Vec& a, const Vec& b) { v = _mm512_fmadd_ps(a.v, b.v, v); }
+};

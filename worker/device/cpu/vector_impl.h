@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vec<T>: 64 bytes of T in whatever registers the instruction set has. Included only inside
+// a kernel set's namespace.
+
+template <typename T>
+struct Vec {
+  static constexpr int kLanes = 64 / sizeof(T);
+  typedef T Raw __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
+  Raw v;
+
+  static LOCKSTEP_INLINE Vec Load(const T* p) { return {*reinterpret_cast<const Raw*>(p)}; }
+  static LOCKSTEP_INLINE Vec Broadcast(T x) { return {x - Raw{}}; }
+  LOCKSTEP_INLINE void Store(T* p) const { *reinterpret_cast<Raw*>(p) = v; }
+  LOCKSTEP_INLINE void MultiplyAdd(const Vec& a, const Vec& b) { v += a.v * b.v; }
+};
