@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/core/apply.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,10 @@ absl::Status Handle(Context& context, const JobSubmitted& event) {
   job.id = event.job;
   job.order = event.order;
   job.shape = event.shape;
+  job.committed = event.shape.first_step;
+  job.high_water = event.shape.first_step;
+  job.epochs = event.shape.first_step / std::max<int64_t>(1, event.shape.steps_per_epoch);
+  if (!event.start_checkpoint.empty()) job.checkpoints[event.shape.first_step] = event.start_checkpoint;
   context.state.Add(std::move(job));
   const int needed = event.shape.workers;
   const int free = context.state.free_slots();
@@ -39,22 +44,24 @@ absl::Status Handle(Context& context, const JobRecovered& event) {
   Job job = event.job;
   const JobId id = job.id;
   const bool was_active = IsActive(job.state);
-  job.state = JobState::kQueued;
-  const int64_t step = job.ResumePoint().step;
+  if (was_active) {
+    job.adopted = true;
+    job.resumed_from = job.Resume();
+  } else {
+    job.ranks.clear();
+  }
   context.state.Add(std::move(job));
   const Job& added = *context.state.Find(id);
-  if (added.cancel_requested) {
+  if (was_active) {
+    const int64_t generation = added.generation;
+    const bool starting = added.state == JobState::kStarting;
+    const bool cancelled = added.cancel_requested;
+    if (starting) context.Do(StartTimer{id, generation, TimerKind::kStartup, context.limits.startup});
+    if (cancelled) context.Do(StartTimer{id, generation, TimerKind::kKill, context.limits.cancel_grace});
+    context.Do(StartTimer{id, generation, TimerKind::kWatch, context.limits.watch});
+  } else if (added.cancel_requested) {
     MoveTo(context, id, JobState::kCancelled,
            added.cancel_reason.empty() ? "cancelled" : absl::StrCat("cancelled: ", added.cancel_reason));
-  } else if (was_active) {
-    MoveTo(context, id, JobState::kQueued,
-           step > 0 ? absl::StrCat("the coordinator was restarted; goes on from the checkpoint at step ", step)
-                    : std::string("the coordinator was restarted; begins again at step 0"));
-  }
-  if (const Job* kept = context.state.Find(id); kept != nullptr && kept->shape.workers > context.state.slots()) {
-    MoveTo(context, id, JobState::kFailed,
-           absl::StrCat("it needs ", kept->shape.workers, " slots but the coordinator was restarted with ",
-                        context.state.slots(), "; start lockstepd with more --slots and submit it again"));
   }
   // Scheduling waits until every job is back, or a later one could overtake.
   return absl::OkStatus();
@@ -75,20 +82,81 @@ absl::Status Handle(Context& context, const CancelAsked& event) {
     changed.cancel_reason = event.reason;
   });
   context.Do(StoreCancelRequest{event.job, event.reason});
-  job = context.state.Find(event.job);
-  for (size_t rank = 0; rank < job->ranks.size(); ++rank) {
-    if (job->ranks[rank].connected) context.Do(SendStop{event.job, static_cast<int>(rank), reason, false});
+  StopGroup(context, event.job, reason, false);
+  const int64_t generation = context.state.Find(event.job)->generation;
+  context.Do(StartTimer{event.job, generation, TimerKind::kKill, context.limits.cancel_grace});
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Context& context, const ScaleAsked& event) {
+  const Job* job = context.state.Find(event.job);
+  if (job == nullptr) return absl::NotFoundError(absl::StrCat("no live job ", event.job));
+  if (event.workers < 1 || event.workers > job->shape.logical_shards) {
+    return absl::InvalidArgumentError(absl::StrCat("a job of ", job->shape.logical_shards, " logical shards has 1 to ",
+                                                   job->shape.logical_shards, " workers, not ", event.workers,
+                                                   "; training.logical_shards is fixed at submit"));
   }
-  context.Do(StartTimer{event.job, job->generation, TimerKind::kKill, context.limits.cancel_grace});
+  if (event.workers > context.state.slots()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the coordinator has ", context.state.slots(), " slots, fewer than ", event.workers));
+  }
+  if (job->cancel_requested) return absl::FailedPreconditionError("the job is being cancelled");
+  if (event.workers == job->shape.workers) return absl::OkStatus();
+  context.state.Update(event.job, [&](Job& changed) { changed.shape.workers = event.workers; });
+  context.Do(StoreScale{event.job, event.workers});
+  const Job& changed = *context.state.Find(event.job);
+  if (!IsActive(changed.state)) {
+    Schedule(context);
+    return absl::OkStatus();
+  }
+  const int possible = std::min(event.workers, changed.group_size() + context.state.free_slots());
+  if (possible != changed.group_size()) {
+    Rescale(context, event.job, absl::StrCat("the number of workers changes to ", event.workers));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Context& context, const ResumeAsked& event) {
+  if (context.state.draining()) return absl::UnavailableError("the coordinator is stopping; try again later");
+  if (context.state.Find(event.job.id) != nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("job ", event.job.id, " has not ended"));
+  }
+  Job job = event.job;
+  if (event.from_step.has_value() && *event.from_step != job.shape.first_step &&
+      !job.checkpoints.contains(*event.from_step)) {
+    return absl::NotFoundError(absl::StrCat("job ", job.id, " has no checkpoint at step ", *event.from_step));
+  }
+  const int64_t step = event.from_step.value_or(job.Resume().step);
+  if (!event.from_step.has_value() && job.state == JobState::kSucceeded) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("job ", job.id, " has succeeded: say with from_step where it should begin again"));
+  }
+  job.committed = std::min(job.committed, step);
+  job.high_water = std::min(job.high_water, step);
+  // What lies after this place is done, reported and saved again.
+  job.epochs = step / std::max<int64_t>(1, job.shape.steps_per_epoch);
+  job.checkpoints.erase(job.checkpoints.upper_bound(step), job.checkpoints.end());
+  job.snapshots.clear();
+  job.ranks.clear();
+  job.causes.clear();
+  job.cancel_requested = false;
+  job.cancel_reason.clear();
+  job.state = JobState::kQueued;
+  const JobId id = job.id;
+  context.state.Add(std::move(job));
+  MoveTo(context, id, JobState::kQueued, absl::StrCat("resumed; goes on at step ", step));
+  Schedule(context);
   return absl::OkStatus();
 }
 
 absl::Status Handle(Context& context, const LaunchFailed& event) {
   const Job* job = context.state.Find(event.job);
   if (job == nullptr || job->generation != event.generation || !IsActive(job->state)) return absl::OkStatus();
-  MoveTo(context, event.job, JobState::kFailed, absl::StrCat("the worker group could not be started: ", event.message));
-  Schedule(context);
-  ReportIfDrained(context);
+  context.state.Update(event.job, [&](Job& changed) {
+    changed.failure = absl::StrCat("the worker group could not be started: ", event.message);
+    changed.exit = GroupExit{.killed = true};
+  });
+  SettleIfOver(context, event.job, true);
   return absl::OkStatus();
 }
 
@@ -113,6 +181,10 @@ absl::Status Handle(Context& context, const TimerFired& event) {
     return absl::OkStatus();
   }
   if (job->exit.has_value()) return absl::OkStatus();
+  if (event.kind == TimerKind::kWatch) {
+    Watch(context, event.job);
+    return absl::OkStatus();
+  }
   if (event.kind == TimerKind::kKill) {
     context.Do(KillGroup{event.job, event.generation});
     return absl::OkStatus();
@@ -121,7 +193,7 @@ absl::Status Handle(Context& context, const TimerFired& event) {
   int seen = 0;
   for (const Rank& rank : job->ranks) seen += rank.seen ? 1 : 0;
   FailGroup(context, event.job,
-            absl::StrCat("only ", seen, " of ", job->shape.workers, " workers connected within ",
+            absl::StrCat("only ", seen, " of ", job->group_size(), " workers connected within ",
                          context.limits.startup.count() / 1000, " s of the launch; see the job's log"),
             std::chrono::milliseconds(0));
   return absl::OkStatus();
@@ -141,12 +213,9 @@ absl::Status Handle(Context& context, const DrainAsked&) {
       context.Do(KillGroup{id, job.generation});
       continue;
     }
-    for (size_t rank = 0; rank < job.ranks.size(); ++rank) {
-      if (job.ranks[rank].connected) {
-        context.Do(SendStop{id, static_cast<int>(rank), "the coordinator is stopping", true});
-      }
-    }
-    context.Do(StartTimer{id, job.generation, TimerKind::kKill, context.limits.drain_grace});
+    const int64_t generation = job.generation;
+    StopGroup(context, id, "the coordinator is stopping", true);
+    context.Do(StartTimer{id, generation, TimerKind::kKill, context.limits.drain_grace});
   }
   ReportIfDrained(context);
   return absl::OkStatus();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How groups start and how jobs end.
+// How groups start and end, and how jobs go on.
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -28,7 +29,7 @@ bool Succeeded(const Job& job) {
 
 std::string WhyFailed(const Job& job) {
   const GroupExit& exit = *job.exit;
-  if (!job.failure.empty()) return WithExit(job.failure, exit);
+  if (!job.failure.empty()) return exit.killed ? job.failure : WithExit(job.failure, exit);
   if (!job.AllSeen()) {
     return WithLastOutput(
         absl::StrCat("the worker group ended before every worker was connected: ", DescribeExit(exit)), exit);
@@ -40,54 +41,195 @@ std::string WhyFailed(const Job& job) {
     }
     return WithLastOutput(absl::StrCat("every worker said that it succeeded, but ", DescribeExit(exit)), exit);
   }
-  if (job.AllSaid(Farewell::kStopped)) return "every worker stopped without being asked to";
   return WithLastOutput(absl::StrCat("the worker group ended too early: ", DescribeExit(exit)), exit);
 }
 
 std::string WhyRequeued(const Job& job) {
-  const int64_t step = job.ResumePoint().step;
+  const int64_t step = job.Resume().step;
   if (job.AllSaid(Farewell::kStopped) && step > 0 && step == job.committed) {
     return absl::StrCat("coordinator stopped at step ", step, "; goes on from the checkpoint at its next start");
   }
   return absl::StrCat("coordinator stopped; goes on from step ", step, " at its next start");
 }
 
-void StartGroup(Context& context, const JobId& id) {
-  context.state.Update(id, [](Job& job) {
-    const Checkpoint resume = job.ResumePoint();
+// The group, for people: "with 2 workers at step 40".
+std::string DescribeStart(const Job& job, const std::string& why) {
+  std::string text = why.empty() ? "starting " : absl::StrCat(why, "; starting ");
+  absl::StrAppend(&text, job.group_size(), job.group_size() == 1 ? " worker" : " workers");
+  if (job.group_size() < job.shape.workers) absl::StrAppend(&text, " of ", job.shape.workers, " asked for");
+  if (job.committed > 0) absl::StrAppend(&text, " at step ", job.committed);
+  return text;
+}
+
+void StartGroup(Context& context, const JobId& id, int workers, const std::string& why) {
+  context.state.Update(id, [&](Job& job) {
+    const ResumePoint resume = job.Resume();
     ++job.generation;
     job.committed = resume.step;
     job.checkpoints.erase(job.checkpoints.upper_bound(resume.step), job.checkpoints.end());
-    job.ranks.assign(job.shape.workers, Rank{});
+    job.snapshots.erase(job.snapshots.upper_bound(resume.step), job.snapshots.end());
+    job.resumed_from = resume;
+    job.ranks.assign(workers, Rank{});
     for (Rank& rank : job.ranks) rank.leased_end = resume.step;
     job.digests.clear();
     job.failure.clear();
+    job.permanent = false;
+    job.resume_unusable = false;
     job.draining = false;
+    job.rescaling = false;
+    job.adopted = false;
     job.exit.reset();
   });
   const Job& job = *context.state.Find(id);
-  context.Do(StoreGeneration{id, job.generation, job.committed});
-  MoveTo(context, id, JobState::kStarting,
-         absl::StrCat("starting ", job.shape.workers, job.shape.workers == 1 ? " worker" : " workers",
-                      job.committed > 0 ? absl::StrCat(" at step ", job.committed) : ""));
-  context.Do(Launch{id, job.generation, job.shape});
-  context.Do(StartTimer{id, job.generation, TimerKind::kStartup, context.limits.startup});
+  const int64_t generation = job.generation;
+  context.Do(StoreGeneration{id, generation, job.committed});
+  JobShape shape = job.shape;
+  shape.workers = workers;
+  MoveTo(context, id, JobState::kStarting, DescribeStart(job, why));
+  context.Do(Launch{id, generation, shape, context.state.Find(id)->resumed_from});
+  context.Do(StartTimer{id, generation, TimerKind::kStartup, context.limits.startup});
+  context.Do(StartTimer{id, generation, TimerKind::kWatch, context.limits.watch});
+}
+
+// The group of an active job is gone: the next one takes its slots and what is free besides.
+void StartAgain(Context& context, const JobId& id, const std::string& why) {
+  const Job& job = *context.state.Find(id);
+  const int available = std::max(1, job.group_size() + context.state.free_slots());
+  if (job.shape.first_step > 0 && job.Resume().path.empty() && job.Resume().snapshot_generation == 0) {
+    MoveTo(context, id, JobState::kFailed, absl::StrCat(why, "; the checkpoint it starts from cannot be used"));
+    return;
+  }
+  if (job.group_size() + context.state.free_slots() < 1) {
+    MoveTo(context, id, JobState::kQueued, absl::StrCat(why, "; waits for a slot"));
+    return;
+  }
+  StartGroup(context, id, std::min(job.shape.workers, available), why);
+}
+
+// A group ended that should not have.
+void Restart(Context& context, const JobId& id) {
+  const std::string cause = WhyFailed(*context.state.Find(id));
+  const bool unusable = context.state.Find(id)->resume_unusable;
+  context.state.Update(id, [&](Job& job) {
+    ++job.restarts;
+    // One place less to go on from: there cannot be many of these.
+    if (!unusable) job.causes.push_back(cause);
+    if (!unusable) return;
+    if (job.resumed_from.snapshot_generation != 0) job.snapshots.clear();
+    if (!job.resumed_from.path.empty()) job.checkpoints.erase(job.resumed_from.step);
+  });
+  const Job& job = *context.state.Find(id);
+  if (unusable && !job.resumed_from.path.empty()) context.Do(VoidCheckpoint{id, job.resumed_from.step});
+  if (static_cast<int>(job.causes.size()) > context.limits.restart_budget) {
+    std::string reason = absl::StrCat("no progress through ", context.limits.restart_budget, " restarts");
+    for (size_t i = 0; i < job.causes.size(); ++i) {
+      absl::StrAppend(&reason, i == 0 ? ": " : "; ", "(", i + 1, ") ", job.causes[i]);
+    }
+    MoveTo(context, id, JobState::kFailed, reason);
+    return;
+  }
+  StartAgain(context, id, cause);
+}
+
+// The ticks that a rank may be without progress.
+int LimitOf(const Limits& limits, const Rank& rank) {
+  const double ticks = 5 * rank.step_seconds * 1000 / static_cast<double>(limits.watch.count());
+  const int step = std::max(limits.step_ticks, static_cast<int>(std::ceil(std::min(ticks, 1e6))));
+  switch (rank.phase) {
+    case Phase::kStartup:
+      return std::max(limits.startup_ticks, step);
+    case Phase::kCheckpoint:
+      return std::max(limits.checkpoint_ticks, step);
+    case Phase::kStep:
+    case Phase::kLease:
+      return step;
+  }
+  return step;
 }
 
 }  // namespace
 
 void MoveTo(Context& context, const JobId& id, JobState to, const std::string& reason) {
-  context.state.Update(id, [&](Job& job) { job.state = to; });
+  context.state.Update(id, [&](Job& job) {
+    job.state = to;
+    if (!IsActive(to)) job.ranks.clear();
+  });
   context.Do(StoreState{id, to, reason, context.state.Find(id)->generation});
-  if (IsEnded(to)) context.state.Remove(id);
+  if (!IsEnded(to)) return;
+  context.Do(DropSnapshots{id});
+  context.state.Remove(id);
 }
 
 void Schedule(Context& context) {
   if (context.state.draining()) return;
   while (const Job* first = context.state.FirstQueued()) {
-    if (first->shape.workers > context.state.free_slots()) return;
-    StartGroup(context, JobId(first->id));
+    // A job that was submitted when there were more slots runs with all there are.
+    const int workers = std::min(first->shape.workers, context.state.slots());
+    if (workers > context.state.free_slots() || workers < 1) return;
+    StartGroup(context, JobId(first->id), workers, "");
   }
+  // Nobody waits: running jobs that have fewer workers than they asked for get what is free.
+  std::vector<JobId> small;
+  for (const auto& [order, job] : context.state.jobs()) {
+    if (job.state == JobState::kRunning && job.group_size() < job.shape.workers) small.push_back(job.id);
+  }
+  int free = context.state.free_slots();
+  for (const JobId& id : small) {
+    if (free < 1) return;
+    const Job& job = *context.state.Find(id);
+    free -= job.shape.workers - job.group_size();
+    Rescale(context, id, "there are free slots");
+  }
+}
+
+void StopGroup(Context& context, const JobId& id, const std::string& reason, bool checkpoint) {
+  const Job& job = *context.state.Find(id);
+  for (int rank = 0; rank < job.group_size(); ++rank) {
+    if (job.ranks[rank].connected) context.Do(SendStop{id, rank, reason, checkpoint});
+  }
+}
+
+void Rescale(Context& context, const JobId& id, const std::string& reason) {
+  const Job& job = *context.state.Find(id);
+  if (!IsActive(job.state) || job.rescaling || job.draining || job.cancel_requested || !job.failure.empty()) return;
+  const int64_t generation = job.generation;
+  context.state.Update(id, [](Job& changed) { changed.rescaling = true; });
+  StopGroup(context, id, reason, false);
+  context.Do(StartTimer{id, generation, TimerKind::kKill, context.limits.scale_grace});
+}
+
+void Watch(Context& context, const JobId& id) {
+  context.state.Update(id, [](Job& job) {
+    for (Rank& rank : job.ranks) {
+      ++rank.idle_ticks;
+      ++rank.quiet_ticks;
+    }
+  });
+  const Job& job = *context.state.Find(id);
+  context.Do(StartTimer{id, job.generation, TimerKind::kWatch, context.limits.watch});
+  if (!job.failure.empty() || !job.AllSeen()) return;
+  // The ranks go in lockstep: one that does something long holds all, and one that hangs too.
+  int idle = INT32_MAX, limit = 0, quietest = -1;
+  bool waits = false;
+  for (int r = 0; r < job.group_size(); ++r) {
+    const Rank& rank = job.ranks[r];
+    if (rank.farewell != Farewell::kNone) continue;
+    waits |= rank.phase == Phase::kLease && rank.connected;
+    idle = std::min(idle, rank.idle_ticks);
+    limit = std::max(limit, LimitOf(context.limits, rank));
+    if (quietest < 0 || rank.quiet_ticks > job.ranks[quietest].quiet_ticks) quietest = r;
+  }
+  if (quietest < 0) return;
+  const bool silent = job.ranks[quietest].quiet_ticks >= limit;
+  if (!silent && (idle < limit || waits)) return;
+  const double seconds = limit * static_cast<double>(context.limits.watch.count()) / 1000;
+  const bool somebody = job.ranks[quietest].quiet_ticks > 2;
+  FailGroup(context, id,
+            somebody ? absl::StrCat("rank ", quietest, " (pid ", job.ranks[quietest].pid, " on host ",
+                                    job.ranks[quietest].host, ") was not heard of and the group did not get on for ",
+                                    seconds, " s")
+                     : absl::StrCat("the group did not get on for ", seconds, " s"),
+            std::chrono::milliseconds(0));
 }
 
 void FailGroup(Context& context, const JobId& id, const std::string& cause, std::chrono::milliseconds grace) {
@@ -100,7 +242,6 @@ void FailGroup(Context& context, const JobId& id, const std::string& cause, std:
   if (grace.count() == 0) {
     context.Do(KillGroup{id, generation});
   } else {
-    // mpirun notices a dead rank by itself, and its exit code then tells how the rank died.
     context.Do(StartTimer{id, generation, TimerKind::kKill, grace});
   }
 }
@@ -113,10 +254,16 @@ void SettleIfOver(Context& context, const JobId& id, bool force) {
   } else if (job.cancel_requested) {
     MoveTo(context, id, JobState::kCancelled,
            job.cancel_reason.empty() ? "cancelled" : absl::StrCat("cancelled: ", job.cancel_reason));
-  } else if (job.draining && job.failure.empty()) {
-    MoveTo(context, id, JobState::kQueued, WhyRequeued(job));
-  } else {
+  } else if (job.permanent) {
     MoveTo(context, id, JobState::kFailed, WhyFailed(job));
+  } else if (job.draining) {
+    MoveTo(context, id, JobState::kQueued, WhyRequeued(job));
+  } else if (job.failure.empty() && job.rescaling) {
+    StartAgain(context, id, "the number of workers changes");
+  } else if (job.failure.empty() && job.AllSaid(Farewell::kStopped)) {
+    StartAgain(context, id, "the workers were asked to stop by a signal");
+  } else {
+    Restart(context, id);
   }
   Schedule(context);
   ReportIfDrained(context);

@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -19,8 +21,11 @@ struct JobSubmitted {
   JobId job;
   int64_t order = 0;
   JobShape shape;
+  // At shape.first_step; empty: the initial weights.
+  std::string start_checkpoint;
 };
-// A job found in the store at start-up. An active one's worker group is gone by now.
+// A job found in the store at start-up. An active one's worker group may still run: its workers come
+// back by themselves, or GroupExited says that it is gone.
 struct JobRecovered {
   Job job;
 };
@@ -28,16 +33,37 @@ struct CancelAsked {
   JobId job;
   std::string reason;
 };
+struct ScaleAsked {
+  JobId job;
+  int workers = 0;
+};
+// A job that had ended, as the store has it, is to go on.
+struct ResumeAsked {
+  Job job;
+  // nullopt: from the newest place.
+  std::optional<int64_t> from_step;
+};
 // Common to all that a worker says: who says it, under which fencing token.
 struct FromWorker {
   JobId job;
   int64_t generation = 0;
   int rank = 0;
+  // Number of the rank's stream.
+  int64_t session = 1;
+  // Number of the report; 0 for what is not one.
+  int64_t report = 0;
 };
 struct HelloSaid : FromWorker {
   int world_size = 0;
   std::string host;
   int64_t pid = 0;
+  // End of the leases that it holds from earlier streams.
+  int64_t leased_end = 0;
+};
+struct HeartbeatSaid : FromWorker {
+  int64_t progress = 0;
+  Phase phase = Phase::kStep;
+  double step_seconds = 0;
 };
 struct LeaseAsked : FromWorker {
   int64_t steps = 0;
@@ -45,9 +71,17 @@ struct LeaseAsked : FromWorker {
 struct StepsReported : FromWorker {
   int64_t first_step = 0;
   int64_t end_step = 0;
+  // The state at end_step lies in shared memory.
+  bool snapshot = false;
+  // The rank's digests by step.
+  std::vector<std::pair<int64_t, std::string>> digests;
 };
-// An evaluation at the end of an epoch; here only for its fence.
-struct EpochReported : FromWorker {};
+// An evaluation at the end of an epoch.
+struct EpochReported : FromWorker {
+  int64_t epoch = 0;
+};
+// Something a person should know; here only for its fence.
+struct WarningReported : FromWorker {};
 struct CheckpointReported : FromWorker {
   int64_t step = 0;
   std::string path;
@@ -55,16 +89,21 @@ struct CheckpointReported : FromWorker {
   bool final = false;
 };
 struct DigestReported : FromWorker {
-  int64_t step = 0;
-  std::string digest;
+  std::vector<std::pair<int64_t, std::string>> digests;
 };
 struct GoodbyeSaid : FromWorker {
   Farewell farewell = Farewell::kNone;
   std::string message;
   int64_t step = 0;
+  // It would fail again.
+  bool permanent = false;
+  // What it was to start from is missing or damaged.
+  bool resume_unusable = false;
 };
 // The stream ended, for whatever reason.
 struct SessionEnded : FromWorker {
+  // The process is known to be gone.
+  bool process_gone = false;
   // Set where the coordinator ended it because it refused a message: what was wrong.
   std::string refusal;
 };
@@ -78,7 +117,7 @@ struct GroupExited {
   int64_t generation = 0;
   GroupExit exit;
 };
-enum class TimerKind { kStartup, kKill, kSettle };
+enum class TimerKind { kStartup, kKill, kSettle, kWatch };
 struct TimerFired {
   JobId job;
   int64_t generation = 0;
@@ -87,9 +126,9 @@ struct TimerFired {
 // The coordinator is asked to stop.
 struct DrainAsked {};
 
-using Event = std::variant<JobSubmitted, JobRecovered, CancelAsked, HelloSaid, LeaseAsked, StepsReported, EpochReported,
-                           CheckpointReported, DigestReported, GoodbyeSaid, SessionEnded, LaunchFailed, GroupExited,
-                           TimerFired, DrainAsked>;
+using Event = std::variant<JobSubmitted, JobRecovered, CancelAsked, ScaleAsked, ResumeAsked, HelloSaid, HeartbeatSaid,
+                           LeaseAsked, StepsReported, EpochReported, WarningReported, CheckpointReported,
+                           DigestReported, GoodbyeSaid, SessionEnded, LaunchFailed, GroupExited, TimerFired, DrainAsked>;
 
 // --- What is to be done. First all that is to be stored, in one transaction; then the rest, in order.
 
@@ -111,6 +150,13 @@ struct StoreSteps {
   int64_t generation = 0;
   int64_t first_step = 0;
   int64_t end_step = 0;
+  bool snapshot = false;
+};
+// What a rank says its parameters' digest is. The store compares it with what it has.
+struct StoreDigest {
+  JobId job;
+  int64_t step = 0;
+  std::string digest;
 };
 struct StoreEpoch {
   JobId job;
@@ -121,6 +167,23 @@ struct StoreCheckpoint {
   int64_t step = 0;
   std::string path;
   bool final = false;
+};
+// What the coordinator must know of a rank after a restart.
+struct StoreRank {
+  JobId job;
+  int64_t generation = 0;
+  int rank = 0;
+  Rank state;
+};
+// A checkpoint that turned out to be damaged.
+struct VoidCheckpoint {
+  JobId job;
+  int64_t step = 0;
+};
+// The number of workers asked for.
+struct StoreScale {
+  JobId job;
+  int workers = 0;
 };
 struct StoreCancelRequest {
   JobId job;
@@ -134,14 +197,20 @@ struct StoreWorker {
   int64_t pid = 0;
   bool connected = false;
 };
+// The wire contract's WarningKind.
+enum class WarningKind { kOther = 0, kCheckpointFailed = 1, kDivergence = 2, kNonFinite = 3, kResumeUnusable = 4 };
+// What a worker reported, where `message` is empty.
 struct StoreWarning {
   JobId job;
+  WarningKind kind = WarningKind::kOther;
   std::string message;
 };
 struct Launch {
   JobId job;
   int64_t generation = 0;
+  // With the group's own number of workers.
   JobShape shape;
+  ResumePoint resume;
 };
 struct KillGroup {
   JobId job;
@@ -151,7 +220,14 @@ struct SendWelcome {
   JobId job;
   int rank = 0;
   JobShape shape;
-  Checkpoint resume;
+  ResumePoint resume;
+  int64_t last_report = 0;
+};
+struct SendAck {
+  JobId job;
+  int64_t generation = 0;
+  int rank = 0;
+  int64_t report = 0;
 };
 struct SendLease {
   JobId job;
@@ -173,12 +249,17 @@ struct StartTimer {
   TimerKind kind = TimerKind::kStartup;
   std::chrono::milliseconds delay{0};
 };
+// The job has ended or left the machine: what lies in shared memory for it is not needed any more.
+struct DropSnapshots {
+  JobId job;
+};
 // Draining, and nothing runs any more.
 struct Drained {};
 
 using Effect =
-    std::variant<StoreState, StoreGeneration, StoreSteps, StoreEpoch, StoreCheckpoint, StoreCancelRequest, StoreWorker,
-                 StoreWarning, Launch, KillGroup, SendWelcome, SendLease, SendStop, StartTimer, Drained>;
+    std::variant<StoreState, StoreGeneration, StoreSteps, StoreDigest, StoreEpoch, StoreCheckpoint, StoreRank,
+                 VoidCheckpoint, StoreScale, StoreCancelRequest, StoreWorker, StoreWarning, Launch, KillGroup,
+                 SendWelcome, SendLease, SendStop, SendAck, StartTimer, DropSnapshots, Drained>;
 
 // Time limits.
 struct Limits {
@@ -186,8 +267,18 @@ struct Limits {
   std::chrono::milliseconds startup{60'000};
   // From a cancel until the group is killed.
   std::chrono::milliseconds cancel_grace{3'000};
-  // From a worker's death or failure until the rest of its group is killed.
-  std::chrono::milliseconds failure_grace{2'000};
+  // From a worker's failure until the rest of its group is killed: others may say why they failed.
+  std::chrono::milliseconds failure_grace{200};
+  // Between two looks of the watchdog, and its limits in looks. A step may take five times the 99th
+  // percentile besides.
+  std::chrono::milliseconds watch{500};
+  int startup_ticks = 120;
+  int step_ticks = 9;
+  int checkpoint_ticks = 240;
+  // Groups that may be started again without a new step before the job fails.
+  int restart_budget = 3;
+  // From the wish to scale until a group that does not stop is killed.
+  std::chrono::milliseconds scale_grace{10'000};
   // From the coordinator's stop until groups are killed.
   std::chrono::milliseconds drain_grace{3'500};
   // From the group's end until sessions that are still open no longer count.

@@ -31,11 +31,18 @@ bool IsEnded(JobState state) {
 
 bool IsActive(JobState state) { return state == JobState::kStarting || state == JobState::kRunning; }
 
-Checkpoint Job::ResumePoint() const {
-  auto it = checkpoints.upper_bound(committed);
-  if (it == checkpoints.begin()) return {};
-  --it;
-  return {it->first, it->second};
+ResumePoint Job::Resume() const {
+  ResumePoint point{shape.first_step, "", 0};
+  if (auto it = checkpoints.upper_bound(committed); it != checkpoints.begin()) {
+    --it;
+    point = {it->first, it->second, 0};
+  }
+  if (auto it = snapshots.upper_bound(committed); it != snapshots.begin()) {
+    --it;
+    // The snapshot is quicker to load.
+    if (it->first >= point.step) point = {it->first, "", it->second};
+  }
+  return point;
 }
 
 bool Job::AllSeen() const {

@@ -23,17 +23,27 @@ bool IsActive(JobState state);
 
 // What a job asks for and how long it is.
 struct JobShape {
+  // Asked for; a group has fewer where there are fewer slots.
   int workers = 1;
   int threads_per_worker = 1;
   int logical_shards = 1;
   int64_t total_steps = 0;
+  int64_t steps_per_epoch = 1;
+  // Steps below this one are another job's.
+  int64_t first_step = 0;
 };
 
 // A place to go on from: all steps below `step` are in it.
-struct Checkpoint {
+struct ResumePoint {
   int64_t step = 0;
+  // A checkpoint's folder; empty: a snapshot or the initial weights.
   std::string path;
+  // Not 0: the snapshot in shared memory that this generation made.
+  int64_t snapshot_generation = 0;
 };
+
+// Where a rank is, for the watchdog; the wire contract's numbers.
+enum class Phase { kStartup = 1, kStep = 2, kCheckpoint = 3, kLease = 4 };
 
 // How a rank said goodbye.
 enum class Farewell { kNone, kSucceeded, kFailed, kStopped };
@@ -43,12 +53,24 @@ struct Rank {
   bool connected = false;
   // True from its Hello on, also after its session ended.
   bool seen = false;
+  // Number of its newest stream; what comes on older ones is stale.
+  int64_t session = 0;
+  // Its newest report that is stored.
+  int64_t last_report = 0;
   std::string host;
   int64_t pid = 0;
   // First step not yet leased to it.
   int64_t leased_end = 0;
   Farewell farewell = Farewell::kNone;
   int64_t farewell_step = 0;
+
+  // For the watchdog.
+  Phase phase = Phase::kStartup;
+  int64_t progress = -1;
+  double step_seconds = 0;
+  // Ticks since `progress` last changed, and since the last heartbeat.
+  int idle_ticks = 0;
+  int quiet_ticks = 0;
 };
 
 // How the shim says that the worker group ended.
@@ -56,6 +78,8 @@ struct GroupExit {
   int exit_code = 0;
   // 0: it was not killed.
   int signal = 0;
+  // The shim was told to kill it.
+  bool killed = false;
   // False: the shim itself was killed and left no report.
   bool reported = true;
   // Last line of the group's output, for people; may be empty.
@@ -72,23 +96,43 @@ struct Job {
   int64_t generation = 0;
   // Steps [0, committed) are done and in the ledger.
   int64_t committed = 0;
-  // By step; those past `committed` are not used.
+  // Paths by step; those past `committed` are not used.
   std::map<int64_t, std::string> checkpoints;
+  // Generations by step: the newest two snapshots in shared memory.
+  std::map<int64_t, int64_t> snapshots;
+  // Epochs that are reported.
+  int64_t epochs = 0;
+  // The most steps that were ever committed.
+  int64_t high_water = 0;
+  // Groups started again after one ended too early.
+  int64_t restarts = 0;
+  // Why groups ended since the last new step was committed.
+  std::vector<std::string> causes;
   bool cancel_requested = false;
   std::string cancel_reason;
 
   // Of the current generation:
   std::vector<Rank> ranks;
+  ResumePoint resumed_from;
   // Digests by step, one per rank, empty where not yet reported.
   std::map<int64_t, std::vector<std::string>> digests;
   // Why the group must fail, the first cause only.
   std::string failure;
+  // The failure would come again.
+  bool permanent = false;
+  // Its snapshots or what it started from must not be used again.
+  bool resume_unusable = false;
+  // Told to stop so that it can start with another number of workers.
+  bool rescaling = false;
+  // What an earlier coordinator left is still to be heard of.
+  bool adopted = false;
   // Told to stop with a checkpoint because the coordinator stops.
   bool draining = false;
   std::optional<GroupExit> exit;
 
-  // The newest checkpoint that the ledger covers; step 0 without a path where there is none.
-  Checkpoint ResumePoint() const;
+  // The newest snapshot or checkpoint that the ledger covers; shape.first_step without either where there is none.
+  ResumePoint Resume() const;
+  int group_size() const { return static_cast<int>(ranks.size()); }
   bool AllSeen() const;
   bool AnyConnected() const;
   bool AllSaid(Farewell farewell) const;

@@ -27,15 +27,23 @@ void MoveTo(Context& context, const JobId& id, JobState to, const std::string& r
 void Schedule(Context& context);
 // Notes the first cause of a failure and sees that the group ends.
 void FailGroup(Context& context, const JobId& id, const std::string& cause, std::chrono::milliseconds grace);
-// Decides how the job ends once its group is gone and its sessions are over.
+// Asks every connected worker to stop after the step they agree on.
+void StopGroup(Context& context, const JobId& id, const std::string& reason, bool checkpoint);
+// The group should have another number of workers: sees that it stops and starts again.
+void Rescale(Context& context, const JobId& id, const std::string& reason);
+// The watchdog looks at the group.
+void Watch(Context& context, const JobId& id);
+// Decides how the job goes on once its group is gone and its sessions are over.
 void SettleIfOver(Context& context, const JobId& id, bool force);
 // Reports Drained when there is nothing left to wait for.
 void ReportIfDrained(Context& context);
 
 absl::Status Handle(Context& context, const HelloSaid& event);
+absl::Status Handle(Context& context, const HeartbeatSaid& event);
 absl::Status Handle(Context& context, const LeaseAsked& event);
 absl::Status Handle(Context& context, const StepsReported& event);
 absl::Status Handle(Context& context, const EpochReported& event);
+absl::Status Handle(Context& context, const WarningReported& event);
 absl::Status Handle(Context& context, const CheckpointReported& event);
 absl::Status Handle(Context& context, const DigestReported& event);
 absl::Status Handle(Context& context, const GoodbyeSaid& event);

@@ -11,10 +11,10 @@
 namespace lockstep::core {
 namespace {
 
-// More than hours of work; keeps one request from being the whole job by accident of overflow.
-constexpr int64_t kMaxLeaseSteps = int64_t{1} << 20;
-// Steps whose digests are not yet complete; a rank this far ahead of another is a bug.
-constexpr size_t kMaxOpenDigests = 1024;
+// Some hours of work; keeps one request from being the whole job by accident of overflow.
+constexpr int64_t kMaxLeaseSteps = int64_t{1} << 24;
+// Steps whose digests are not yet complete; past an outage one rank may send many before another does.
+constexpr size_t kMaxOpenDigests = 1 << 16;
 
 std::string NameOfRank(const Job& job, int rank) {
   return absl::StrCat("rank ", rank, " (pid ", job.ranks[rank].pid, " on host ", job.ranks[rank].host, ")");
@@ -30,22 +30,51 @@ absl::Status CheckFence(const Context& context, const FromWorker& from) {
                                                       " is stale: the current one is ", job->generation,
                                                       IsActive(job->state) ? "" : " and it has ended"));
   }
-  if (from.rank < 0 || from.rank >= job->shape.workers) {
+  if (from.rank < 0 || from.rank >= job->group_size()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("rank ", from.rank, " is not one of the job's ", job->shape.workers, " workers"));
+        absl::StrCat("rank ", from.rank, " is not one of the group's ", job->group_size(), " workers"));
   }
   return absl::OkStatus();
 }
 
-// The fence, for a rank that has said Hello and not yet Goodbye.
+// The fence, for a rank on its newest stream.
 absl::Status CheckSession(const Context& context, const FromWorker& from) {
   if (absl::Status status = CheckFence(context, from); !status.ok()) return status;
   const Rank& rank = context.state.Find(from.job)->ranks[from.rank];
   if (!rank.connected) return absl::FailedPreconditionError(absl::StrCat("rank ", from.rank, " has not said hello"));
+  if (rank.session != from.session) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("stream ", from.session, " of rank ", from.rank, " is stale: the current one is ", rank.session));
+  }
+  return absl::OkStatus();
+}
+
+// For what is stored once: OK and `*repeated` where it is stored already.
+absl::Status CheckReport(Context& context, const FromWorker& from, bool* repeated) {
+  *repeated = false;
+  if (absl::Status status = CheckSession(context, from); !status.ok()) return status;
+  const Rank& rank = context.state.Find(from.job)->ranks[from.rank];
+  if (from.report <= rank.last_report) {
+    if (from.report < 1) return absl::InvalidArgumentError("a report has a number, from 1");
+    *repeated = true;
+    context.Do(SendAck{from.job, from.generation, from.rank, rank.last_report});
+    return absl::OkStatus();
+  }
+  if (from.report != rank.last_report + 1) {
+    return absl::FailedPreconditionError(absl::StrCat("report ", from.report, " of rank ", from.rank, " came after ",
+                                                      rank.last_report, ": some are missing"));
+  }
   if (rank.farewell != Farewell::kNone) {
     return absl::FailedPreconditionError(absl::StrCat("rank ", from.rank, " has said goodbye"));
   }
   return absl::OkStatus();
+}
+
+// The report is accepted.
+void Accept(Context& context, const FromWorker& from) {
+  context.state.Update(from.job, [&](Job& job) { job.ranks[from.rank].last_report = from.report; });
+  context.Do(StoreRank{from.job, from.generation, from.rank, context.state.Find(from.job)->ranks[from.rank]});
+  context.Do(SendAck{from.job, from.generation, from.rank, from.report});
 }
 
 // The rank that differs from most others; the last one where there is no majority.
@@ -59,37 +88,103 @@ int OddRank(const std::vector<std::string>& digests) {
   return odd;
 }
 
+// All ranks' digests of a step are there.
+void CompareDigests(Context& context, const JobId& id, int64_t step, const std::vector<std::string>& digests) {
+  // Earlier ones that are still open were asked of a coordinator that is gone.
+  context.state.Update(id,
+                       [&](Job& job) { job.digests.erase(job.digests.begin(), job.digests.upper_bound(step)); });
+  const auto same = [&](const std::string& digest) { return digest == digests[0]; };
+  if (std::all_of(digests.begin(), digests.end(), same)) return;
+  const int odd = OddRank(digests);
+  const std::string& right = digests[odd == 0 ? 1 : 0];
+  const std::string cause =
+      absl::StrCat("the parameters of ", NameOfRank(*context.state.Find(id), odd), " differ after step ", step,
+                   ": digest ", digests[odd], ", others have ", right);
+  context.Do(StoreWarning{id, WarningKind::kDivergence, cause});
+  // What was saved since then may be damaged too.
+  context.state.Update(id, [&](Job& job) {
+    job.snapshots.clear();
+    job.checkpoints.erase(job.checkpoints.lower_bound(step), job.checkpoints.end());
+  });
+  FailGroup(context, id, cause, std::chrono::milliseconds(0));
+}
+
+absl::Status AddDigests(Context& context, const FromWorker& from,
+                        const std::vector<std::pair<int64_t, std::string>>& digests) {
+  for (const auto& [step, digest] : digests) {
+    if (digest.empty() || digest.size() > 128) return absl::InvalidArgumentError("a digest has 1 to 128 characters");
+  }
+  for (const auto& [step, digest] : digests) {
+    context.state.Update(from.job, [&, step = step, digest = digest](Job& job) {
+      auto& of_step = job.digests[step];
+      of_step.resize(job.ranks.size());
+      of_step[from.rank] = digest;
+      while (job.digests.size() > kMaxOpenDigests) job.digests.erase(job.digests.begin());
+    });
+    const Job& job = *context.state.Find(from.job);
+    const auto found = job.digests.find(step);
+    if (found == job.digests.end()) continue;
+    const std::vector<std::string> all = found->second;
+    if (std::find(all.begin(), all.end(), "") == all.end()) CompareDigests(context, from.job, step, all);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Handle(Context& context, const HelloSaid& event) {
   if (absl::Status status = CheckFence(context, event); !status.ok()) return status;
   const Job* job = context.state.Find(event.job);
-  if (event.world_size != job->shape.workers) {
+  if (event.world_size != job->group_size()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the worker counts ", event.world_size, " workers but the job has ", job->shape.workers));
+        absl::StrCat("the worker counts ", event.world_size, " workers but the group has ", job->group_size()));
   }
-  if (job->ranks[event.rank].seen) {
-    return absl::AlreadyExistsError(absl::StrCat("rank ", event.rank, " has already said hello"));
+  const Rank& before = job->ranks[event.rank];
+  if (event.session <= before.session) {
+    return absl::AlreadyExistsError(absl::StrCat("rank ", event.rank, " has already opened stream ", before.session));
   }
-  if (job->cancel_requested || job->draining || !job->failure.empty() || job->exit.has_value()) {
+  if (!job->failure.empty() || job->exit.has_value() || (!before.seen && (job->cancel_requested || job->draining))) {
     return absl::FailedPreconditionError(absl::StrCat("job ", event.job, " is being stopped"));
   }
   context.state.Update(event.job, [&](Job& changed) {
     Rank& rank = changed.ranks[event.rank];
     rank.connected = true;
     rank.seen = true;
+    rank.session = event.session;
     rank.host = event.host;
     rank.pid = event.pid;
+    rank.quiet_ticks = 0;
+    rank.leased_end = std::max(rank.leased_end, std::min(event.leased_end, changed.shape.total_steps));
   });
   job = context.state.Find(event.job);
+  const Rank& rank = job->ranks[event.rank];
   context.Do(StoreWorker{event.job, event.generation, event.rank, event.host, event.pid, true});
-  context.Do(SendWelcome{event.job, event.rank, job->shape, job->ResumePoint()});
+  context.Do(StoreRank{event.job, event.generation, event.rank, rank});
+  context.Do(SendWelcome{event.job, event.rank, job->shape, job->resumed_from, rank.last_report});
   if (job->state == JobState::kStarting && job->AllSeen()) {
-    const int workers = job->shape.workers;
+    const int workers = job->group_size();
     MoveTo(context, event.job, JobState::kRunning,
            workers == 1 ? std::string("the worker is connected")
                         : absl::StrCat("all ", workers, " workers are connected"));
   }
+  // Wishes that an earlier stream may not have brought.
+  job = context.state.Find(event.job);
+  if (job->cancel_requested || job->draining || job->rescaling) {
+    context.Do(SendStop{event.job, event.rank, "it was asked before", job->draining && !job->cancel_requested});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Context& context, const HeartbeatSaid& event) {
+  if (absl::Status status = CheckSession(context, event); !status.ok()) return status;
+  context.state.Update(event.job, [&](Job& job) {
+    Rank& rank = job.ranks[event.rank];
+    rank.quiet_ticks = 0;
+    if (rank.progress != event.progress || rank.phase != event.phase) rank.idle_ticks = 0;
+    rank.progress = event.progress;
+    rank.phase = event.phase;
+    rank.step_seconds = event.step_seconds;
+  });
   return absl::OkStatus();
 }
 
@@ -102,12 +197,13 @@ absl::Status Handle(Context& context, const LeaseAsked& event) {
   const int64_t end = first + std::min({event.steps, left, kMaxLeaseSteps});
   context.state.Update(event.job, [&](Job& changed) { changed.ranks[event.rank].leased_end = end; });
   context.Do(SendLease{event.job, event.generation, event.rank, first, end,
-                       ShardsOfRank(event.rank, job->shape.workers, job->shape.logical_shards)});
+                       ShardsOfRank(event.rank, job->group_size(), job->shape.logical_shards)});
   return absl::OkStatus();
 }
 
 absl::Status Handle(Context& context, const StepsReported& event) {
-  if (absl::Status status = CheckSession(context, event); !status.ok()) return status;
+  bool repeated = false;
+  if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
   const Job* job = context.state.Find(event.job);
   const std::string range = absl::StrCat("steps [", event.first_step, ", ", event.end_step, ")");
   if (event.rank != 0) return absl::InvalidArgumentError("only rank 0 commits steps");
@@ -115,7 +211,6 @@ absl::Status Handle(Context& context, const StepsReported& event) {
     return absl::InvalidArgumentError(
         absl::StrCat(range, " are not a range of the job's ", job->shape.total_steps, " steps"));
   }
-  if (event.end_step <= job->committed) return absl::OkStatus();  // A repeat: already in the ledger.
   if (event.first_step != job->committed) {
     return absl::FailedPreconditionError(
         absl::StrCat(range, " do not follow on the ", job->committed, " steps that are committed"));
@@ -124,84 +219,97 @@ absl::Status Handle(Context& context, const StepsReported& event) {
     return absl::FailedPreconditionError(
         absl::StrCat(range, " were not leased: the lease ends at ", job->ranks[0].leased_end));
   }
-  context.state.Update(event.job, [&](Job& changed) { changed.committed = event.end_step; });
-  context.Do(StoreSteps{event.job, event.generation, event.first_step, event.end_step});
+  if (absl::Status status = AddDigests(context, event, event.digests); !status.ok()) return status;
+  context.state.Update(event.job, [&](Job& changed) {
+    changed.committed = event.end_step;
+    if (event.end_step > changed.high_water) changed.causes.clear();
+    changed.high_water = std::max(changed.high_water, event.end_step);
+    if (!event.snapshot) return;
+    changed.snapshots[event.end_step] = event.generation;
+    while (changed.snapshots.size() > 2) changed.snapshots.erase(changed.snapshots.begin());
+  });
+  context.Do(StoreSteps{event.job, event.generation, event.first_step, event.end_step, event.snapshot});
+  for (const auto& [step, digest] : event.digests) context.Do(StoreDigest{event.job, step, digest});
+  Accept(context, event);
   return absl::OkStatus();
 }
 
 absl::Status Handle(Context& context, const EpochReported& event) {
-  if (absl::Status status = CheckSession(context, event); !status.ok()) return status;
+  bool repeated = false;
+  if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
   if (event.rank != 0) return absl::InvalidArgumentError("only rank 0 reports epochs");
-  context.Do(StoreEpoch{event.job});
+  // An epoch that is done again gives the same numbers again.
+  if (event.epoch > context.state.Find(event.job)->epochs) {
+    context.state.Update(event.job, [&](Job& job) { job.epochs = event.epoch; });
+    context.Do(StoreEpoch{event.job});
+  }
+  Accept(context, event);
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Context& context, const WarningReported& event) {
+  bool repeated = false;
+  if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
+  context.Do(StoreWarning{event.job, WarningKind::kOther, ""});
+  Accept(context, event);
   return absl::OkStatus();
 }
 
 absl::Status Handle(Context& context, const CheckpointReported& event) {
-  if (absl::Status status = CheckSession(context, event); !status.ok()) return status;
+  bool repeated = false;
+  if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
   const Job* job = context.state.Find(event.job);
   if (event.step < 0 || event.step > job->shape.total_steps) {
     return absl::InvalidArgumentError(
         absl::StrCat("a checkpoint at step ", event.step, " of a job of ", job->shape.total_steps, " steps"));
   }
-  if (!event.final) {
-    // The same step again is the same checkpoint, told twice.
-    const auto known = job->checkpoints.find(event.step);
-    if (known != job->checkpoints.end() && known->second == event.path) return absl::OkStatus();
-    context.state.Update(event.job, [&](Job& changed) {
-      changed.checkpoints[event.step] = event.path;
-      while (changed.checkpoints.size() > 64) changed.checkpoints.erase(changed.checkpoints.begin());
-    });
+  // The same step again is the same checkpoint.
+  const auto known = job->checkpoints.find(event.step);
+  if (event.final || known == job->checkpoints.end() || known->second != event.path) {
+    if (!event.final) {
+      context.state.Update(event.job, [&](Job& changed) {
+        changed.checkpoints[event.step] = event.path;
+        while (changed.checkpoints.size() > 1024) changed.checkpoints.erase(changed.checkpoints.begin());
+      });
+    }
+    context.Do(StoreCheckpoint{event.job, event.generation, event.step, event.path, event.final});
   }
-  context.Do(StoreCheckpoint{event.job, event.generation, event.step, event.path, event.final});
+  Accept(context, event);
   return absl::OkStatus();
 }
 
 absl::Status Handle(Context& context, const DigestReported& event) {
-  if (absl::Status status = CheckSession(context, event); !status.ok()) return status;
-  const Job* job = context.state.Find(event.job);
-  if (event.digest.empty() || event.digest.size() > 128) {
-    return absl::InvalidArgumentError("a digest has 1 to 128 characters");
-  }
-  const bool is_new = !job->digests.contains(event.step);
-  if (is_new && job->digests.size() >= kMaxOpenDigests) {
-    return absl::FailedPreconditionError("too many digests are waiting for other ranks");
-  }
-  context.state.Update(event.job, [&](Job& changed) {
-    auto& digests = changed.digests[event.step];
-    digests.resize(changed.shape.workers);
-    digests[event.rank] = event.digest;
-  });
-  job = context.state.Find(event.job);
-  const auto digests = job->digests.at(event.step);
-  if (std::find(digests.begin(), digests.end(), "") != digests.end()) return absl::OkStatus();
-  context.state.Update(event.job, [&](Job& changed) { changed.digests.erase(event.step); });
-  if (std::all_of(digests.begin(), digests.end(), [&](const std::string& d) { return d == digests[0]; })) {
-    return absl::OkStatus();
-  }
-  const int odd = OddRank(digests);
-  const std::string& right = digests[odd == 0 ? 1 : 0];
-  FailGroup(context, event.job,
-            absl::StrCat("the parameters of ", NameOfRank(*context.state.Find(event.job), odd), " differ after step ",
-                         event.step, ": digest ", digests[odd], ", others have ", right),
-            std::chrono::milliseconds(0));
+  bool repeated = false;
+  if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
+  if (absl::Status status = AddDigests(context, event, event.digests); !status.ok()) return status;
+  Accept(context, event);
   return absl::OkStatus();
 }
 
 absl::Status Handle(Context& context, const GoodbyeSaid& event) {
-  if (absl::Status status = CheckSession(context, event); !status.ok()) return status;
+  bool repeated = false;
+  if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
   if (event.farewell == Farewell::kNone) return absl::InvalidArgumentError("a goodbye needs an outcome");
   context.state.Update(event.job, [&](Job& changed) {
     changed.ranks[event.rank].farewell = event.farewell;
     changed.ranks[event.rank].farewell_step = event.step;
   });
+  Accept(context, event);
   const Job& job = *context.state.Find(event.job);
   if (event.farewell == Farewell::kFailed && !job.cancel_requested) {
     const std::string own_name = absl::StrCat("rank ", event.rank, ": ");
     const std::string message(absl::StripPrefix(event.message, own_name));
-    FailGroup(context, event.job,
-              absl::StrCat(NameOfRank(job, event.rank),
-                           " failed: ", message.empty() ? "it gave no reason; see the job's log" : message),
-              context.limits.failure_grace);
+    const std::string cause =
+        absl::StrCat(NameOfRank(job, event.rank),
+                     " failed: ", message.empty() ? "it gave no reason; see the job's log" : message);
+    if (event.resume_unusable && !job.resume_unusable) {
+      context.Do(StoreWarning{event.job, WarningKind::kResumeUnusable, cause});
+    }
+    context.state.Update(event.job, [&](Job& changed) {
+      changed.permanent |= event.permanent;
+      changed.resume_unusable |= event.resume_unusable;
+    });
+    FailGroup(context, event.job, cause, context.limits.failure_grace);
   }
   return absl::OkStatus();
 }
@@ -209,17 +317,19 @@ absl::Status Handle(Context& context, const GoodbyeSaid& event) {
 absl::Status Handle(Context& context, const SessionEnded& event) {
   const Job* job = context.state.Find(event.job);
   if (job == nullptr || job->generation != event.generation || !IsActive(job->state)) return absl::OkStatus();
-  if (event.rank < 0 || event.rank >= job->shape.workers || !job->ranks[event.rank].connected) return absl::OkStatus();
+  if (event.rank < 0 || event.rank >= job->group_size()) return absl::OkStatus();
+  if (!job->ranks[event.rank].connected || job->ranks[event.rank].session != event.session) return absl::OkStatus();
   context.state.Update(event.job, [&](Job& changed) { changed.ranks[event.rank].connected = false; });
   job = context.state.Find(event.job);
   const Rank& rank = job->ranks[event.rank];
   context.Do(StoreWorker{event.job, event.generation, event.rank, rank.host, rank.pid, false});
-  if (rank.farewell == Farewell::kNone && !job->cancel_requested && !job->draining) {
+  // A stream that only broke is opened again; the watchdog looks after one that is not.
+  if (rank.farewell == Farewell::kNone && (event.process_gone || !event.refusal.empty())) {
     FailGroup(context, event.job,
               event.refusal.empty()
                   ? absl::StrCat(NameOfRank(*job, event.rank), " died: its session ended without goodbye")
                   : absl::StrCat(NameOfRank(*job, event.rank), " was refused: ", event.refusal),
-              context.limits.failure_grace);
+              std::chrono::milliseconds(0));
   }
   SettleIfOver(context, event.job, false);
   return absl::OkStatus();

@@ -63,7 +63,7 @@ void State::Remember(int64_t order) {
 void State::Index(const Job& job) {
   if (job.state == JobState::kQueued) queued_.insert(job.order);
   if (IsActive(job.state)) {
-    used_slots_ += job.shape.workers;
+    used_slots_ += job.group_size();
     ++active_;
   }
 }
@@ -71,7 +71,7 @@ void State::Index(const Job& job) {
 void State::Unindex(const Job& job) {
   if (job.state == JobState::kQueued) queued_.erase(job.order);
   if (IsActive(job.state)) {
-    used_slots_ -= job.shape.workers;
+    used_slots_ -= job.group_size();
     --active_;
   }
 }

@@ -34,6 +34,7 @@ class State {
   void Add(Job job);
   void Remove(const JobId& id);
   void set_draining(bool draining);
+  void set_slots(int slots) { slots_ = slots; }
   // Calls `change(Job&)` on the job, which must exist.
   template <typename Change>
   void Update(const JobId& id, Change&& change) {

@@ -14,12 +14,18 @@ absl::Status FakeLauncher::Launch(const LaunchRequest& request, OnExit on_exit) 
   return absl::OkStatus();
 }
 
+void FakeLauncher::Adopt(const LaunchRequest& request, OnExit on_exit) {
+  if (!find_groups_) return on_exit({.exit_code = 1, .reported = false});
+  const std::lock_guard lock(mutex_);
+  running_[{request.job_id, request.generation}] = std::move(on_exit);
+}
+
 void FakeLauncher::Kill(const std::string& job_id, int64_t generation) {
   {
     const std::lock_guard lock(mutex_);
     killed_.emplace_back(job_id, generation);
   }
-  Exit(job_id, generation, {.exit_code = 1});
+  Exit(job_id, generation, {.exit_code = 1, .killed = true});
 }
 
 void FakeLauncher::Exit(const std::string& job_id, int64_t generation, const core::GroupExit& exit) {

@@ -19,6 +19,8 @@ struct LaunchRequest {
   std::string run_dir;
   // Where the workers open their sessions: "127.0.0.1:4321" or "unix:/path".
   std::string coordinator_address;
+  // The generation whose snapshot it starts from; 0: none.
+  int64_t keep_snapshot = 0;
 };
 
 // Thread-safe.
@@ -30,8 +32,18 @@ class Launcher {
   // Starts a group. `on_exit` is called once, from another thread, when all of it is gone; never after
   // the launcher is destroyed, and never where Launch fails.
   virtual absl::Status Launch(const LaunchRequest& request, OnExit on_exit) = 0;
-  // Ends a group for certain, within some seconds. Nothing happens where there is none.
+  // Takes a group up again that an earlier coordinator launched. `on_exit` is called as for Launch, at
+  // once where the group is gone.
+  virtual void Adopt(const LaunchRequest& request, OnExit on_exit) = 0;
+  // Ends a group for certain, at once. Nothing happens where there is none.
   virtual void Kill(const std::string& job_id, int64_t generation) = 0;
+  // Where the generation keeps its snapshots in shared memory; empty: nowhere.
+  virtual std::string SnapshotPath(const std::string& job_id, int64_t generation) const = 0;
+  // Removes the job's snapshots, all but one generation's (0: all).
+  virtual void DropSnapshots(const std::string& job_id, int64_t keep_generation) = 0;
+  // Removes what groups that are gone left in shared memory: where `is_leftover` says so of a job and
+  // generation (0: its snapshots).
+  virtual void Sweep(const std::function<bool(const std::string& job_id, int64_t generation)>& is_leftover) = 0;
 };
 
 }  // namespace lockstep::launch

@@ -24,6 +24,7 @@ extern "C" {
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/status_macros.h"
@@ -34,6 +35,9 @@ extern char** environ;
 
 namespace lockstep::launch {
 namespace {
+
+constexpr const char* kPrefix = "/lockstep-";
+constexpr const char* kSnapshot = "-snapshot";
 
 bool IsProgram(const std::string& path) {
   return !path.empty() && path[0] == '/' && access(path.c_str(), X_OK) == 0 && !std::filesystem::is_directory(path);
@@ -160,7 +164,10 @@ absl::Status MpirunLauncher::Launch(const LaunchRequest& request, OnExit on_exit
   group.job_id = request.job_id;
   group.generation = request.generation;
   group.run_dir = request.run_dir;
-  group.scratch_dir = absl::StrCat(options_.scratch_root, "/lockstep-", request.job_id, "-", request.generation);
+  group.scratch_dir = ScratchDir(request.job_id, request.generation);
+  DropSnapshots(request.job_id, request.keep_snapshot);
+  std::error_code error;
+  std::filesystem::create_directories(SnapshotDir(request.job_id), error);
   group.on_exit = std::move(on_exit);
   std::vector<std::string> command{options_.shim, absl::StrCat("--run-dir=", request.run_dir),
                                    absl::StrCat("--scratch-dir=", group.scratch_dir),
@@ -172,10 +179,10 @@ absl::Status MpirunLauncher::Launch(const LaunchRequest& request, OnExit on_exit
   // The shim is this process's child and not yet waited for, so its id cannot have been reused.
   group.pidfd = pidfd_open(group.pid, 0);
   if (group.pidfd < 0) {
-    const int error = errno;
-    kill(group.pid, SIGTERM);
+    const int cause = errno;
+    kill(group.pid, SIGUSR1);
     waitpid(group.pid, nullptr, 0);
-    return absl::ResourceExhaustedError(absl::StrCat("pidfd_open: ", std::strerror(error)));
+    return absl::ResourceExhaustedError(absl::StrCat("pidfd_open: ", std::strerror(cause)));
   }
   {
     const std::lock_guard lock(mutex_);
@@ -185,12 +192,71 @@ absl::Status MpirunLauncher::Launch(const LaunchRequest& request, OnExit on_exit
   return absl::OkStatus();
 }
 
+void MpirunLauncher::Adopt(const LaunchRequest& request, OnExit on_exit) {
+  Group group;
+  group.job_id = request.job_id;
+  group.generation = request.generation;
+  group.run_dir = request.run_dir;
+  group.scratch_dir = ScratchDir(request.job_id, request.generation);
+  group.on_exit = std::move(on_exit);
+  group.child = false;
+  const auto identity = ReadShimIdentity(request.run_dir);
+  if (identity.ok()) {
+    group.pid = identity->pid;
+    group.pidfd = OpenShim(*identity);
+  }
+  if (group.pidfd < 0) return Finish(std::move(group));
+  {
+    const std::lock_guard lock(mutex_);
+    groups_.emplace(group.pidfd, std::move(group));
+  }
+  Wake();
+}
+
+std::string MpirunLauncher::ScratchDir(const std::string& job_id, int64_t generation) const {
+  return absl::StrCat(options_.scratch_root, kPrefix, job_id, "-", generation);
+}
+
+std::string MpirunLauncher::SnapshotDir(const std::string& job_id) const {
+  return absl::StrCat(options_.scratch_root, kPrefix, job_id, kSnapshot);
+}
+
+std::string MpirunLauncher::SnapshotPath(const std::string& job_id, int64_t generation) const {
+  return absl::StrCat(SnapshotDir(job_id), "/", generation);
+}
+
+void MpirunLauncher::DropSnapshots(const std::string& job_id, int64_t keep_generation) {
+  std::error_code ignored;
+  if (keep_generation == 0) {
+    std::filesystem::remove_all(SnapshotDir(job_id), ignored);
+    return;
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(SnapshotDir(job_id), ignored)) {
+    if (entry.path().filename() != absl::StrCat(keep_generation)) std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
+void MpirunLauncher::Sweep(const std::function<bool(const std::string&, int64_t)>& is_leftover) {
+  std::error_code ignored;
+  std::vector<std::filesystem::path> leftovers;
+  for (const auto& entry : std::filesystem::directory_iterator(options_.scratch_root, ignored)) {
+    const std::string name = absl::StrCat("/", entry.path().filename().string());
+    const size_t dash = name.rfind('-');
+    if (!absl::StartsWith(name, kPrefix) || dash < std::strlen(kPrefix)) continue;
+    const std::string job_id = name.substr(std::strlen(kPrefix), dash - std::strlen(kPrefix));
+    int64_t generation = 0;
+    if (name.substr(dash) != kSnapshot && !absl::SimpleAtoi(name.substr(dash + 1), &generation)) continue;
+    if (is_leftover(job_id, generation)) leftovers.push_back(entry.path());
+  }
+  for (const auto& path : leftovers) std::filesystem::remove_all(path, ignored);
+}
+
 void MpirunLauncher::Kill(const std::string& job_id, int64_t generation) {
   {
     const std::lock_guard lock(mutex_);
     for (auto& [pidfd, group] : groups_) {
       if (group.job_id != job_id || group.generation != generation || group.kill_asked) continue;
-      pidfd_send_signal(pidfd, SIGTERM, nullptr, 0);
+      pidfd_send_signal(pidfd, SIGUSR1, nullptr, 0);
       group.kill_asked = true;
       group.kill_hard_at = std::chrono::steady_clock::now() + options_.shim_grace;
     }
@@ -243,8 +309,8 @@ void MpirunLauncher::Watch() {
 }
 
 void MpirunLauncher::Finish(Group group) {
-  waitpid(group.pid, nullptr, 0);
-  close(group.pidfd);
+  if (group.child) waitpid(group.pid, nullptr, 0);
+  if (group.pidfd >= 0) close(group.pidfd);
   auto exit = ReadGroupExit(group.run_dir);
   if (!exit.ok()) {
     // The shim was killed: do what it could not.

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -24,7 +25,7 @@ struct MpirunOptions {
   std::string worker;
   // Where scratch folders "lockstep-JOB-GENERATION" are made.
   std::string scratch_root = "/dev/shm";
-  // From SIGTERM to the shim until SIGKILL to it and its processes.
+  // From the order to the shim until SIGKILL to it and its processes.
   std::chrono::milliseconds shim_grace{3'000};
 };
 
@@ -32,11 +33,15 @@ class MpirunLauncher final : public Launcher {
  public:
   // FAILED_PRECONDITION where a program is missing, with what to do.
   static absl::StatusOr<std::unique_ptr<MpirunLauncher>> Create(MpirunOptions options);
-  // Leaves the groups running: a later coordinator ends them.
+  // Leaves the groups running: a later coordinator takes them up.
   ~MpirunLauncher() override;
 
   absl::Status Launch(const LaunchRequest& request, OnExit on_exit) override;
+  void Adopt(const LaunchRequest& request, OnExit on_exit) override;
   void Kill(const std::string& job_id, int64_t generation) override;
+  std::string SnapshotPath(const std::string& job_id, int64_t generation) const override;
+  void DropSnapshots(const std::string& job_id, int64_t keep_generation) override;
+  void Sweep(const std::function<bool(const std::string& job_id, int64_t generation)>& is_leftover) override;
 
  private:
   struct Group {
@@ -46,12 +51,16 @@ class MpirunLauncher final : public Launcher {
     std::string scratch_dir;
     pid_t pid = 0;
     int pidfd = -1;
+    // False: adopted, so there is nothing to wait for but the descriptor.
+    bool child = true;
     bool kill_asked = false;
     std::chrono::steady_clock::time_point kill_hard_at;
     OnExit on_exit;
   };
 
   MpirunLauncher(MpirunOptions options, int wake_fd);
+  std::string ScratchDir(const std::string& job_id, int64_t generation) const;
+  std::string SnapshotDir(const std::string& job_id) const;
   // The thread that waits on the shims' pidfds.
   void Watch();
   // Poll timeout until the next hard kill is due, after doing those that are. Holds mutex_.

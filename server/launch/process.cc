@@ -15,8 +15,12 @@ namespace {
 struct Stat {
   char state = 'Z';
   pid_t parent = 0;
+  unsigned flags = 0;
   int64_t start = 0;
 };
+
+// In the flags: the process is on its way out and its descriptors may be closed already.
+constexpr unsigned kExiting = 0x4;
 
 // Reads /proc/PID/stat. The name in it may hold spaces and brackets, so fields count from the last ')'.
 bool ReadStat(pid_t pid, Stat* stat) {
@@ -33,12 +37,13 @@ bool ReadStat(pid_t pid, Stat* stat) {
   long long start = 0;
   int parent = 0;
   char state = 'Z';
-  // state ppid, then 17 fields to skip, then starttime (field 22).
-  if (std::sscanf(after + 2, "%c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lld", &state,
-                  &parent, &start) != 3) {
+  unsigned flags = 0;
+  // state ppid, then 4 fields to skip, flags, then 12 to skip, then starttime (field 22).
+  if (std::sscanf(after + 2, "%c %d %*s %*s %*s %*s %u %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lld", &state,
+                  &parent, &flags, &start) != 4) {
     return false;
   }
-  *stat = {state, parent, start};
+  *stat = {state, parent, flags, start};
   return true;
 }
 
@@ -48,6 +53,11 @@ int64_t StartTimeOf(pid_t pid) {
   Stat stat;
   if (pid <= 0 || !ReadStat(pid, &stat) || stat.state == 'Z') return 0;
   return stat.start;
+}
+
+bool IsGone(pid_t pid) {
+  Stat stat;
+  return pid <= 0 || !ReadStat(pid, &stat) || stat.state == 'Z' || stat.state == 'X' || (stat.flags & kExiting) != 0;
 }
 
 std::vector<pid_t> DescendantsOf(pid_t root) {

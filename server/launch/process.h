@@ -11,6 +11,8 @@ namespace lockstep::launch {
 
 // Start time in clock ticks since boot, from /proc; 0 where there is no such process or it is a zombie.
 int64_t StartTimeOf(pid_t pid);
+// True where there is no such process, or it is a zombie or about to become one.
+bool IsGone(pid_t pid);
 // Every process below `root` in the tree of parents, without `root` itself.
 std::vector<pid_t> DescendantsOf(pid_t root);
 

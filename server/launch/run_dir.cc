@@ -2,8 +2,6 @@
 #include "server/launch/run_dir.h"
 
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <unistd.h>
 
 // The header of glibc 2.36 says nothing of C++.
@@ -13,12 +11,9 @@ extern "C" {
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <system_error>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/status_macros.h"
@@ -43,20 +38,6 @@ absl::StatusOr<json> ReadJson(const std::string& path) {
 int64_t Number(const json& value, const char* key) {
   const auto it = value.find(key);
   return it != value.end() && it->is_number_integer() ? it->get<int64_t>() : 0;
-}
-
-// False: still there after `milliseconds`.
-bool WaitGone(int pidfd, int milliseconds) {
-  pollfd waiting{pidfd, POLLIN, 0};
-  int result;
-  do {
-    result = poll(&waiting, 1, milliseconds);
-  } while (result < 0 && errno == EINTR);
-  return result > 0;
-}
-
-void KillTree(pid_t root) {
-  for (const pid_t pid : DescendantsOf(root)) kill(pid, SIGKILL);
 }
 
 }  // namespace
@@ -96,8 +77,11 @@ absl::StatusOr<ShimIdentity> ReadShimIdentity(const std::string& run_dir) {
   return identity;
 }
 
-absl::Status WriteGroupExit(const std::string& run_dir, int64_t generation, int exit_code, int signal) {
-  const json value{{"generation", generation}, {"exit_code", exit_code}, {"signal", signal}};
+absl::Status WriteGroupExit(const std::string& run_dir, int64_t generation, const core::GroupExit& exit) {
+  const json value{{"generation", generation},
+                   {"exit_code", exit.exit_code},
+                   {"signal", exit.signal},
+                   {"killed", exit.killed ? 1 : 0}};
   return WriteFileAtomically(run_dir + "/exit.json", value.dump() + "\n");
 }
 
@@ -106,6 +90,7 @@ absl::StatusOr<core::GroupExit> ReadGroupExit(const std::string& run_dir) {
   core::GroupExit exit;
   exit.exit_code = static_cast<int>(Number(value, "exit_code"));
   exit.signal = static_cast<int>(Number(value, "signal"));
+  exit.killed = Number(value, "killed") != 0;
   exit.last_output = LastOutputLine(run_dir);
   return exit;
 }
@@ -127,29 +112,13 @@ std::string LastOutputLine(const std::string& run_dir) {
   return last;
 }
 
-absl::Status KillStaleGroup(const std::string& run_dir) {
-  const auto identity = ReadShimIdentity(run_dir);
-  if (!identity.ok()) return absl::OkStatus();
-  const int pidfd = pidfd_open(identity->pid, 0);
+int OpenShim(const ShimIdentity& identity) {
+  const int pidfd = pidfd_open(identity.pid, 0);
+  if (pidfd < 0) return -1;
   // The start time is read after the pidfd is open, so that both speak of the same process.
-  if (pidfd >= 0 && identity->start_time != 0 && StartTimeOf(identity->pid) == identity->start_time) {
-    pidfd_send_signal(pidfd, SIGTERM, nullptr, 0);
-    if (!WaitGone(pidfd, 3'000)) {
-      KillTree(identity->pid);
-      pidfd_send_signal(pidfd, SIGKILL, nullptr, 0);
-      if (!WaitGone(pidfd, 2'000)) {
-        close(pidfd);
-        return absl::DeadlineExceededError(
-            absl::StrCat("the shim ", identity->pid, " of an earlier run in ", run_dir, " cannot be killed"));
-      }
-    }
-  }
-  if (pidfd >= 0) close(pidfd);
-  if (absl::StartsWith(identity->scratch_dir, "/dev/shm/lockstep-")) {
-    std::error_code ignored;
-    std::filesystem::remove_all(identity->scratch_dir, ignored);
-  }
-  return absl::OkStatus();
+  if (identity.start_time != 0 && StartTimeOf(identity.pid) == identity.start_time) return pidfd;
+  close(pidfd);
+  return -1;
 }
 
 }  // namespace lockstep::launch

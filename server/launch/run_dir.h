@@ -30,14 +30,13 @@ absl::Status WriteFileAtomically(const std::string& path, const std::string& tex
 
 absl::Status WriteShimIdentity(const std::string& run_dir, const ShimIdentity& identity);
 absl::StatusOr<ShimIdentity> ReadShimIdentity(const std::string& run_dir);
-absl::Status WriteGroupExit(const std::string& run_dir, int64_t generation, int exit_code, int signal);
+absl::Status WriteGroupExit(const std::string& run_dir, int64_t generation, const core::GroupExit& exit);
 // NOT_FOUND where the shim left no report. `last_output` is filled in from the log.
 absl::StatusOr<core::GroupExit> ReadGroupExit(const std::string& run_dir);
 // The last line of output.log that holds anything, at most 300 characters, printable ones only.
 std::string LastOutputLine(const std::string& run_dir);
 
-// Ends a group that an earlier coordinator started, waits until its shim is gone (at most some seconds)
-// and removes what it left. OK where there is none.
-absl::Status KillStaleGroup(const std::string& run_dir);
+// A descriptor of the shim's process that becomes readable when it ends; -1 where it is gone.
+int OpenShim(const ShimIdentity& identity);
 
 }  // namespace lockstep::launch

@@ -2,11 +2,13 @@
 #include "server/launch/shim.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -53,14 +55,34 @@ int AwaitSignal(const sigset_t& signals, int milliseconds) {
   return signal > 0 ? signal : 0;
 }
 
-// SIGTERM, then SIGKILL, again and again until no descendant is left: one may fork while it is being killed.
-void KillGroup(const sigset_t& signals, pid_t command, int grace_ms, Ended* ended) {
-  SignalAll(SIGTERM);
-  const auto hard = SteadyClock::now() + std::chrono::milliseconds(grace_ms);
+// SIGKILL again and again until no descendant is left: one may fork while it is being killed.
+void KillGroup(const sigset_t& signals, pid_t command, Ended* ended) {
   while (Reap(command, ended)) {
-    if (SteadyClock::now() >= hard) SignalAll(SIGKILL);
-    AwaitSignal(signals, 10);
+    SignalAll(SIGKILL);
+    AwaitSignal(signals, 5);
   }
+}
+
+// Asks the workers to save and end. mpirun is left alone: it would forward the signal late and then kill.
+void AskWorkers(pid_t command) {
+  for (const pid_t pid : DescendantsOf(command)) kill(pid, SIGTERM);
+}
+
+// Waits for the command's end. True: it, or what it left, is to be killed.
+bool AwaitEnd(const ShimOptions& options, const sigset_t& signals, pid_t command, Ended* ended) {
+  auto deadline = SteadyClock::time_point::max();
+  while (Reap(command, ended) && !ended->done) {
+    const auto left = deadline - SteadyClock::now();
+    if (left <= SteadyClock::duration::zero()) return true;
+    const auto wait = std::min<SteadyClock::duration>(left, std::chrono::minutes(1));
+    const int signal =
+        AwaitSignal(signals, static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(wait).count()));
+    if (signal == SIGUSR1) return true;
+    if (signal != SIGTERM && signal != SIGINT && signal != SIGHUP) continue;
+    AskWorkers(command);
+    deadline = std::min(deadline, SteadyClock::now() + std::chrono::milliseconds(options.stop_grace_ms));
+  }
+  return false;
 }
 
 // The child's side of the fork: only calls that are safe there.
@@ -84,6 +106,9 @@ pid_t Start(const ShimOptions& options, const sigset_t& signals, int log) {
   std::vector<char*> argv;
   for (const std::string& argument : options.command) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
+  // Where it is allowed the command becomes the first process of a pid namespace: the kernel ends all of
+  // it with its first process, whatever forks in it.
+  unshare(CLONE_NEWPID);
   const pid_t pid = fork();
   if (pid == 0) RunCommand(argv, signals, log);
   return pid;
@@ -96,7 +121,7 @@ int RunShim(const ShimOptions& options) {
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD}) sigaddset(&signals, signal);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
 
@@ -109,19 +134,18 @@ int RunShim(const ShimOptions& options) {
   const int log = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   const ShimIdentity identity{getpid(), StartTimeOf(getpid()), options.generation, options.scratch_dir};
   Ended ended;
+  bool killed = false;
   if (error || log < 0 || !WriteShimIdentity(options.run_dir, identity).ok()) {
     ended.exit_code = 126;
   } else if (const pid_t command = Start(options, signals, log); command < 0) {
     ended.exit_code = 126;
   } else {
-    while (Reap(command, &ended) && !ended.done) {
-      const int signal = AwaitSignal(signals, 60'000);
-      if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP) break;
-    }
-    KillGroup(signals, command, options.kill_grace_ms, &ended);
+    killed = AwaitEnd(options, signals, command, &ended);
+    KillGroup(signals, command, &ended);
   }
   if (!options.scratch_dir.empty()) std::filesystem::remove_all(options.scratch_dir, error);
-  return WriteGroupExit(options.run_dir, options.generation, ended.exit_code, ended.signal).ok() ? 0 : 1;
+  const core::GroupExit exit{.exit_code = ended.exit_code, .signal = ended.signal, .killed = killed};
+  return WriteGroupExit(options.run_dir, options.generation, exit).ok() ? 0 : 1;
 }
 
 }  // namespace lockstep::launch

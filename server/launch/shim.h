@@ -16,11 +16,12 @@ struct ShimOptions {
   int64_t generation = 0;
   // Absolute path first.
   std::vector<std::string> command;
-  // From SIGTERM to the group until SIGKILL.
-  int kill_grace_ms = 1'000;
+  // From the wish to stop until the group is killed.
+  int stop_grace_ms = 4'000;
 };
 
-// Runs the group to its end, or until SIGTERM, SIGINT or SIGHUP. Must be called before any thread is
+// Runs the group to its end. SIGTERM, SIGINT and SIGHUP pass a SIGTERM on to the workers, which save and
+// end; SIGUSR1 kills the group at once. Must be called before any thread is
 // started; the process becomes a session leader and a subreaper. Returns the process's exit code.
 int RunShim(const ShimOptions& options);
 

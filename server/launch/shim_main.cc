@@ -22,8 +22,8 @@ int main(int argc, char** argv) {
       options.scratch_dir = value;
     } else if (name == "--generation") {
       options.generation = std::atoll(value.c_str());
-    } else if (name == "--kill-grace-ms") {
-      options.kill_grace_ms = std::atoi(value.c_str());
+    } else if (name == "--stop-grace-ms") {
+      options.stop_grace_ms = std::atoi(value.c_str());
     } else {
       std::fprintf(stderr, "lockstep-shim: unknown option %s\n", argument.c_str());
       return 2;

@@ -17,17 +17,14 @@ void Coordinator::StageOne(const core::Launch& effect, Input&, Round& round) {
 
 void Coordinator::LaunchGroup(const core::Launch& effect) {
   launch::LaunchRequest request{effect.job, effect.generation, effect.shape, RunDir(effect.job, effect.generation),
-                                options_.worker_address};
+                                options_.worker_address, effect.resume.snapshot_generation};
   std::error_code error;
   std::filesystem::create_directories(request.run_dir, error);
   absl::Status status;
   if (error) {
     status = absl::ResourceExhaustedError(absl::StrCat(request.run_dir, ": cannot create: ", error.message()));
   } else {
-    status = launcher_->Launch(request,
-                               [this, job = effect.job, generation = effect.generation](const core::GroupExit& exit) {
-                                 Post({core::GroupExited{job, generation, exit}, {}, nullptr, std::nullopt, nullptr});
-                               });
+    status = launcher_->Launch(request, OnExit(effect.job, effect.generation));
   }
   if (status.ok()) return;
   Post({core::LaunchFailed{effect.job, effect.generation, std::string(status.message())},
@@ -35,6 +32,23 @@ void Coordinator::LaunchGroup(const core::Launch& effect) {
         nullptr,
         std::nullopt,
         nullptr});
+}
+
+launch::Launcher::OnExit Coordinator::OnExit(const std::string& job_id, int64_t generation) {
+  return [this, job_id, generation](const core::GroupExit& exit) {
+    Post({core::GroupExited{job_id, generation, exit}, {}, nullptr, std::nullopt, nullptr});
+  };
+}
+
+void Coordinator::StageOne(const core::DropSnapshots& effect, Input&, Round& round) {
+  round.actions.push_back([this, job = effect.job] { launcher_->DropSnapshots(job, 0); });
+}
+
+void Coordinator::StageOne(const core::SendAck& effect, Input&, Round& round) {
+  v1::SessionResponse response;
+  response.mutable_ack()->set_report(effect.report);
+  round.actions.push_back([this, key = SessionKey(effect.job, effect.generation, effect.rank),
+                           response = std::move(response)] { Send(key, response); });
 }
 
 void Coordinator::StageOne(const core::KillGroup& effect, Input&, Round& round) {
@@ -52,10 +66,17 @@ void Coordinator::StageOne(const core::SendWelcome& effect, Input& input, Round&
   welcome.set_first_step(effect.resume.step);
   welcome.set_total_steps(effect.shape.total_steps);
   welcome.set_logical_shards(effect.shape.logical_shards);
-  const SessionKey key(effect.job, state_.Find(effect.job)->generation, effect.rank);
-  round.actions.push_back([this, key, session = input.session, response = std::move(response)] {
+  welcome.set_last_report(effect.last_report);
+  const int64_t generation = state_.Find(effect.job)->generation;
+  if (effect.resume.snapshot_generation != 0) {
+    welcome.set_resume_snapshot(launcher_->SnapshotPath(effect.job, effect.resume.snapshot_generation));
+  }
+  welcome.set_snapshot_path(launcher_->SnapshotPath(effect.job, generation));
+  const int64_t number = state_.Find(effect.job)->ranks[effect.rank].session;
+  const SessionKey key(effect.job, generation, effect.rank);
+  round.actions.push_back([this, key, number, session = input.session, response = std::move(response)] {
     if (session == nullptr) return;
-    sessions_[key] = session;
+    sessions_[key] = {number, session};
     session->Send(response);
   });
 }
@@ -102,7 +123,7 @@ void Coordinator::StageOne(const core::Drained&, Input&, Round& round) {
 }
 
 void Coordinator::Send(const SessionKey& key, v1::SessionResponse response) {
-  if (const auto it = sessions_.find(key); it != sessions_.end()) it->second->Send(std::move(response));
+  if (const auto it = sessions_.find(key); it != sessions_.end()) it->second.session->Send(std::move(response));
 }
 
 void Coordinator::Forget(const std::string& job_id) {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/rpc/convert.h"
 
+#include <algorithm>
 #include <chrono>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/util/json_util.h"
@@ -17,6 +20,10 @@ static_assert(static_cast<int>(core::JobState::kRunning) == v1::JOB_STATE_RUNNIN
 static_assert(static_cast<int>(core::JobState::kSucceeded) == v1::JOB_STATE_SUCCEEDED);
 static_assert(static_cast<int>(core::JobState::kFailed) == v1::JOB_STATE_FAILED);
 static_assert(static_cast<int>(core::JobState::kCancelled) == v1::JOB_STATE_CANCELLED);
+static_assert(static_cast<int>(core::Phase::kStartup) == v1::Heartbeat::PHASE_STARTUP);
+static_assert(static_cast<int>(core::Phase::kLease) == v1::Heartbeat::PHASE_LEASE);
+static_assert(static_cast<int>(core::WarningKind::kDivergence) == v1::WARNING_KIND_DIVERGENCE);
+static_assert(static_cast<int>(core::WarningKind::kResumeUnusable) == v1::WARNING_KIND_RESUME_UNUSABLE);
 
 v1::JobState ToProto(core::JobState state) { return static_cast<v1::JobState>(state); }
 
@@ -44,11 +51,25 @@ core::HelloSaid ToEvent(const v1::Hello& hello) {
   said.world_size = hello.world_size();
   said.host = hello.host().substr(0, 255);
   said.pid = hello.pid();
+  said.session = std::max<int64_t>(1, hello.session());
+  said.leased_end = hello.leased_end();
   return said;
 }
 
+namespace {
+
+std::vector<std::pair<int64_t, std::string>> ToDigests(const google::protobuf::RepeatedPtrField<v1::StepDigest>& from) {
+  std::vector<std::pair<int64_t, std::string>> digests;
+  digests.reserve(from.size());
+  for (const v1::StepDigest& digest : from) digests.emplace_back(digest.step(), digest.digest());
+  return digests;
+}
+
+}  // namespace
+
 absl::StatusOr<core::Event> ToEvent(const v1::SessionRequest& request, const core::FromWorker& session) {
   core::FromWorker from = session;
+  from.report = request.report();
   switch (request.kind_case()) {
     case v1::SessionRequest::kLeaseRequest:
       from.generation = request.lease_request().generation();
@@ -56,10 +77,11 @@ absl::StatusOr<core::Event> ToEvent(const v1::SessionRequest& request, const cor
     case v1::SessionRequest::kCommitSteps: {
       const v1::StepsCommitted& steps = request.commit_steps().steps();
       from.generation = steps.generation();
-      return core::StepsReported{from, steps.first_step(), steps.end_step()};
+      return core::StepsReported{from, steps.first_step(), steps.end_step(), request.commit_steps().snapshot(),
+                                 ToDigests(request.commit_steps().digests())};
     }
     case v1::SessionRequest::kEpochCompleted:
-      return core::EpochReported{from};
+      return core::EpochReported{from, request.epoch_completed().epoch()};
     case v1::SessionRequest::kCheckpointSaved: {
       const v1::CheckpointSaved& saved = request.checkpoint_saved();
       return core::CheckpointReported{from, saved.step(), saved.path(), saved.final()};
@@ -67,7 +89,7 @@ absl::StatusOr<core::Event> ToEvent(const v1::SessionRequest& request, const cor
     case v1::SessionRequest::kDigestReport: {
       const v1::DigestReport& report = request.digest_report();
       from.generation = report.generation();
-      return core::DigestReported{from, report.step(), report.digest()};
+      return core::DigestReported{from, ToDigests(report.digests())};
     }
     case v1::SessionRequest::kGoodbye: {
       const v1::Goodbye& goodbye = request.goodbye();
@@ -76,8 +98,20 @@ absl::StatusOr<core::Event> ToEvent(const v1::SessionRequest& request, const cor
       if (goodbye.outcome() == v1::Goodbye::OUTCOME_SUCCEEDED) farewell = core::Farewell::kSucceeded;
       if (goodbye.outcome() == v1::Goodbye::OUTCOME_FAILED) farewell = core::Farewell::kFailed;
       if (goodbye.outcome() == v1::Goodbye::OUTCOME_STOPPED) farewell = core::Farewell::kStopped;
-      return core::GoodbyeSaid{from, farewell, goodbye.message().substr(0, 2000), goodbye.step()};
+      return core::GoodbyeSaid{from,           farewell,
+                               goodbye.message().substr(0, 2000), goodbye.step(),
+                               goodbye.permanent(),               goodbye.resume_unusable()};
     }
+    case v1::SessionRequest::kHeartbeat: {
+      const v1::Heartbeat& heartbeat = request.heartbeat();
+      from.generation = heartbeat.generation();
+      const bool known = heartbeat.phase() >= v1::Heartbeat::PHASE_STARTUP && heartbeat.phase() <= v1::Heartbeat::PHASE_LEASE;
+      return core::HeartbeatSaid{from, heartbeat.progress(),
+                                 known ? static_cast<core::Phase>(heartbeat.phase()) : core::Phase::kStep,
+                                 heartbeat.step_seconds()};
+    }
+    case v1::SessionRequest::kWarning:
+      return core::WarningReported{from};
     case v1::SessionRequest::kHello:
       return absl::InvalidArgumentError("a session has one hello, its first message");
     case v1::SessionRequest::KIND_NOT_SET:

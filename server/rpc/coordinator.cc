@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <future>
 #include <iterator>
 #include <random>
 #include <utility>
@@ -67,32 +66,45 @@ absl::Status Coordinator::Start() {
   return absl::OkStatus();
 }
 
+void Coordinator::ForgetMissing(core::Job& job) const {
+  const auto missing = [](const std::string& path) {
+    std::error_code ignored;
+    return path.empty() || !std::filesystem::exists(path, ignored);
+  };
+  std::erase_if(job.checkpoints, [&](const auto& entry) { return missing(entry.second); });
+  std::erase_if(job.snapshots,
+                [&](const auto& entry) { return missing(launcher_->SnapshotPath(job.id, entry.second)); });
+}
+
 absl::Status Coordinator::Recover(Round& round) {
   LOCKSTEP_ASSIGN_OR_RETURN(std::vector<core::Job> jobs, store_->LiveJobs());
-  // Ending a group takes up to some seconds; all at the same time.
-  std::vector<std::future<absl::Status>> endings;
-  for (const core::Job& job : jobs) {
-    if (!core::IsActive(job.state)) continue;
-    endings.push_back(std::async(std::launch::async, &launch::KillStaleGroup, RunDir(job.id, job.generation)));
-  }
-  for (auto& ending : endings) {
-    if (absl::Status status = ending.get(); !status.ok()) spdlog::error("{}", std::string(status.message()));
-  }
+  std::map<std::string, int64_t> active;
   Input none;
   for (core::Job& job : jobs) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const store::JobRow row, store_->GetJob(job.id));
+    const std::string job_id = job.id;
+    LOCKSTEP_ASSIGN_OR_RETURN(const store::JobRow row, store_->GetJob(job_id));
     LOCKSTEP_ASSIGN_OR_RETURN(lockstep::v1::Job stored, ToProto(row));
     auto spec = std::make_shared<const lockstep::v1::JobSpec>(std::move(*stored.mutable_spec()));
     stored.clear_spec();
-    live_[job.id] = Live{std::move(stored), std::move(spec), row.last_sequence};
-    if (absl::Status status = files_.Rebuild(job.id); !status.ok()) spdlog::warn("{}", std::string(status.message()));
-    // A checkpoint whose folder is gone is no place to go on from.
-    std::erase_if(job.checkpoints, [](const auto& entry) {
-      std::error_code ignored;
-      return !std::filesystem::exists(entry.second, ignored);
-    });
+    live_[job_id] = Live{std::move(stored), std::move(spec), row.last_sequence};
+    // One that never began has no files to mend.
+    if (row.generation > 0) {
+      if (absl::Status status = files_.Rebuild(job_id); !status.ok()) spdlog::warn("{}", status.ToString());
+    }
+    ForgetMissing(job);
+    if (core::IsActive(job.state)) active[job_id] = job.generation;
     const core::Outcome outcome = core::Apply(state_, core::JobRecovered{std::move(job)}, options_.limits);
     for (const core::Effect& effect : outcome.effects) Stage(effect, none, round);
+  }
+  // The janitor: what lies in shared memory for jobs of this store, and belongs to no group that may live.
+  launcher_->Sweep([&](const std::string& job_id, int64_t generation) {
+    const auto it = active.find(job_id);
+    if (it != active.end()) return generation != 0 && generation != it->second;
+    return !live_.contains(job_id) && store_->GetJob(job_id).ok();
+  });
+  for (const auto& [job_id, generation] : active) {
+    launcher_->Adopt({job_id, generation, state_.Find(job_id)->shape, RunDir(job_id, generation), "", 0},
+                     OnExit(job_id, generation));
   }
   for (const core::Effect& effect : core::StartQueued(state_, options_.limits).effects) Stage(effect, none, round);
   return absl::OkStatus();
@@ -108,12 +120,24 @@ void Coordinator::Stop() {
 }
 
 void Coordinator::Submit(Submission submission, Answer answer) {
-  core::JobSubmitted event{absl::StrCat(submission.spec.name(), "-", RandomSuffix()), 0, submission.shape};
+  core::JobSubmitted event{absl::StrCat(submission.spec.name(), "-", RandomSuffix()), 0, submission.shape,
+                           submission.start_checkpoint};
   Post({std::move(event), {}, nullptr, std::move(submission), std::move(answer)});
 }
 
 void Coordinator::Cancel(const std::string& job_id, const std::string& reason, Answer answer) {
   Post({core::CancelAsked{job_id, reason}, {}, nullptr, std::nullopt, std::move(answer)});
+}
+
+void Coordinator::Scale(const std::string& job_id, int workers, Answer answer) {
+  Post({core::ScaleAsked{job_id, workers}, {}, nullptr, std::nullopt, std::move(answer)});
+}
+
+void Coordinator::Resume(const std::string& job_id, std::optional<int64_t> from_step, Answer answer) {
+  core::ResumeAsked event;
+  event.job.id = job_id;
+  event.from_step = from_step;
+  Post({std::move(event), {}, nullptr, std::nullopt, std::move(answer)});
 }
 
 void Coordinator::Deliver(core::Event event, lockstep::v1::SessionRequest report,
@@ -175,11 +199,17 @@ void Coordinator::Process(std::vector<Input> inputs) {
   }
   StageUpdates(round);
   if (absl::Status status = store_->Write(round.changes); !status.ok()) {
-    spdlog::error("cannot store: {}", std::string(status.message()));
+    if (!store_failing_) spdlog::error("cannot store: {}", std::string(status.message()));
+    store_failing_ = true;
+    if (options_.on_store) options_.on_store(true);
     last_order_ = last_order;
     Undo();
     Refuse(std::move(inputs), status);
     return;
+  }
+  if (!round.changes.empty() && std::exchange(store_failing_, false)) {
+    spdlog::info("the store works again");
+    if (options_.on_store) options_.on_store(false);
   }
   Publish(round);
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -197,12 +227,24 @@ absl::Status Coordinator::Accept(Input& input, Round& round, std::string* job_id
     event.order = ++last_order_;
   } else if (const auto* cancel = std::get_if<core::CancelAsked>(&input.event)) {
     *job_id = cancel->job;
+  } else if (auto* resume = std::get_if<core::ResumeAsked>(&input.event)) {
+    *job_id = resume->job.id;
+    LOCKSTEP_RETURN_IF_ERROR(LoadEnded(*resume, round));
   }
   const core::Outcome outcome = core::Apply(state_, input.event, options_.limits);
   for (const core::Effect& effect : outcome.effects) Stage(effect, input, round);
   if (const auto* ended = std::get_if<core::SessionEnded>(&input.event)) {
     round.actions.push_back(
-        [this, key = SessionKey(ended->job, ended->generation, ended->rank)] { sessions_.erase(key); });
+        [this, key = SessionKey(ended->job, ended->generation, ended->rank), number = ended->session] {
+          if (const auto it = sessions_.find(key); it != sessions_.end() && it->second.number == number) {
+            sessions_.erase(it);
+          }
+        });
+  }
+  if (std::holds_alternative<core::ResumeAsked>(input.event) && !outcome.status.ok() &&
+      state_.Find(*job_id) == nullptr) {
+    round.dirty.erase(*job_id);
+    live_.erase(*job_id);
   }
   if (outcome.status.ok() && input.submission.has_value() && !input.submission->request_id.empty()) {
     const store::RequestRow row{Fingerprint(input.submission->spec), *job_id};
@@ -210,6 +252,23 @@ absl::Status Coordinator::Accept(Input& input, Round& round, std::string* job_id
     round.changes.push_back(store::InsertRequestId{input.submission->request_id, row.fingerprint, row.job_id});
   }
   return outcome.status;
+}
+
+absl::Status Coordinator::LoadEnded(core::ResumeAsked& event, Round& round) {
+  const std::string job_id = event.job.id;
+  if (live_.contains(job_id)) return absl::OkStatus();  // The core says what is wrong with that.
+  LOCKSTEP_ASSIGN_OR_RETURN(event.job, store_->LoadJob(job_id));
+  ForgetMissing(event.job);
+  LOCKSTEP_ASSIGN_OR_RETURN(const store::JobRow row, store_->GetJob(job_id));
+  LOCKSTEP_ASSIGN_OR_RETURN(lockstep::v1::Job stored, ToProto(row));
+  Live& live = Touch(job_id, round);
+  live.spec = std::make_shared<const lockstep::v1::JobSpec>(std::move(*stored.mutable_spec()));
+  stored.clear_spec();
+  stored.clear_end_time();
+  stored.set_cancel_requested(false);
+  live.job = std::move(stored);
+  live.last_sequence = row.last_sequence;
+  return absl::OkStatus();
 }
 
 absl::Status Coordinator::StageRequestId(Input& input, Round& round, std::string* job_id, bool* repeated) {
@@ -244,14 +303,20 @@ void Coordinator::Undo() {
 
 void Coordinator::Refuse(std::vector<Input> inputs, const absl::Status& cause) {
   // People can try again; what has happened cannot be refused, so it waits for the disk.
-  std::vector<Input> again;
+  std::vector<Input> again, volatile_ones;
   for (Input& input : inputs) {
-    if (input.submission.has_value() || std::holds_alternative<core::CancelAsked>(input.event)) {
+    if (input.submission.has_value() || std::holds_alternative<core::CancelAsked>(input.event) ||
+        std::holds_alternative<core::ScaleAsked>(input.event) || std::holds_alternative<core::ResumeAsked>(input.event)) {
       if (input.answer) input.answer(cause, "");
+    } else if (inputs.size() > 1 && (std::holds_alternative<core::LeaseAsked>(input.event) ||
+                                     std::holds_alternative<core::HeartbeatSaid>(input.event))) {
+      // Nothing of these is stored: training goes on.
+      volatile_ones.push_back(std::move(input));
     } else {
       again.push_back(std::move(input));
     }
   }
+  if (!volatile_ones.empty()) Process(std::move(volatile_ones));
   if (again.empty()) return;
   std::unique_lock lock(mutex_);
   inbox_.insert(inbox_.begin(), std::make_move_iterator(again.begin()), std::make_move_iterator(again.end()));

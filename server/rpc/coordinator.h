@@ -46,6 +46,8 @@ struct CoordinatorOptions {
   core::Limits limits;
   // Where workers open their sessions.
   std::string worker_address;
+  // Told of each transaction that failed (true), and of the first that succeeds again (false).
+  std::function<void(bool failing)> on_store;
 };
 
 // A validated job on its way in.
@@ -54,6 +56,8 @@ struct Submission {
   core::JobShape shape;
   // May be empty.
   std::string request_id;
+  // A checkpoint at shape.first_step to start from; empty: the initial weights.
+  std::string start_checkpoint;
 };
 
 // All but Start and Stop are thread-safe. Answers come on the coordinator's thread and must be short.
@@ -68,7 +72,7 @@ class Coordinator {
               EventHub* hub, const Clock* clock, Observer observer);
   ~Coordinator();
 
-  // Takes the stored jobs up again, ends groups that an earlier coordinator left, and begins to work.
+  // Takes the stored jobs up again, with groups that an earlier coordinator left, and begins to work.
   absl::Status Start();
   // Where no unix socket can be used, the address is known only once the server listens. Before Start.
   void SetWorkerAddress(const std::string& address) { options_.worker_address = address; }
@@ -78,6 +82,9 @@ class Coordinator {
   // Durable when answered with OK. RESOURCE_EXHAUSTED: it could not be stored.
   void Submit(Submission submission, Answer answer);
   void Cancel(const std::string& job_id, const std::string& reason, Answer answer);
+  void Scale(const std::string& job_id, int workers, Answer answer);
+  // A job that has ended goes on from a checkpoint's step; nullopt: from the newest.
+  void Resume(const std::string& job_id, std::optional<int64_t> from_step, Answer answer);
   // What a worker said. `session` only with a Hello. Not answered before it is stored.
   void Deliver(core::Event event, lockstep::v1::SessionRequest report, std::shared_ptr<WorkerSession> session,
                Answer answer);
@@ -110,6 +117,11 @@ class Coordinator {
     std::map<std::string, store::RequestRow> request_ids;
   };
   using SessionKey = std::tuple<std::string, int64_t, int>;
+  struct OpenSession {
+    // Which of the rank's streams.
+    int64_t number = 0;
+    std::shared_ptr<WorkerSession> session;
+  };
 
   void Post(Input input);
   void Run();
@@ -121,6 +133,10 @@ class Coordinator {
   void Refuse(std::vector<Input> inputs, const absl::Status& cause);
   void Publish(Round& round);
   absl::Status Recover(Round& round);
+  // Forgets snapshots and checkpoints whose files are gone.
+  void ForgetMissing(core::Job& job) const;
+  // Reads the stored job into the event, and makes it live.
+  absl::Status LoadEnded(core::ResumeAsked& event, Round& round);
 
   // staging.cc: effects into rows and events, actions.cc: effects into deeds.
   void Stage(const core::Effect& effect, Input& input, Round& round);
@@ -141,8 +157,15 @@ class Coordinator {
   void StageOne(const core::SendLease& effect, Input& input, Round& round);
   void StageOne(const core::SendStop& effect, Input& input, Round& round);
   void StageOne(const core::StartTimer& effect, Input& input, Round& round);
+  void StageOne(const core::StoreDigest& effect, Input& input, Round& round);
+  void StageOne(const core::StoreRank& effect, Input& input, Round& round);
+  void StageOne(const core::VoidCheckpoint& effect, Input& input, Round& round);
+  void StageOne(const core::StoreScale& effect, Input& input, Round& round);
+  void StageOne(const core::SendAck& effect, Input& input, Round& round);
+  void StageOne(const core::DropSnapshots& effect, Input& input, Round& round);
   void StageOne(const core::Drained& effect, Input& input, Round& round);
   void LaunchGroup(const core::Launch& effect);
+  launch::Launcher::OnExit OnExit(const std::string& job_id, int64_t generation);
   void Send(const SessionKey& key, lockstep::v1::SessionResponse response);
   void Forget(const std::string& job_id);
 
@@ -166,7 +189,9 @@ class Coordinator {
   ResultFiles files_;
   std::map<std::string, Live> live_;
   std::map<std::string, std::optional<Live>> undo_live_;
-  std::map<SessionKey, std::shared_ptr<WorkerSession>> sessions_;
+  std::map<SessionKey, OpenSession> sessions_;
+  // The newest transaction failed.
+  bool store_failing_ = false;
   int64_t last_order_ = 0;
 };
 

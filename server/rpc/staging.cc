@@ -2,6 +2,7 @@
 // The core's effects that are stored: rows, and the events that people see.
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/coordinator.h"
 #include "spdlog/spdlog.h"
@@ -33,11 +34,19 @@ void Coordinator::AddEvent(const std::string& job_id, v1::JobEvent event, Round&
 
 void Coordinator::StageUpdates(Round& round) {
   for (const std::string& job_id : round.dirty) {
-    const v1::Job& job = live_.at(job_id).job;
+    v1::Job& job = live_.at(job_id).job;
     const core::Job* known = state_.Find(job_id);
-    round.changes.push_back(store::UpdateJob{job_id, static_cast<core::JobState>(job.state()), job.generation(),
-                                             job.cancel_requested(), known == nullptr ? "" : known->cancel_reason,
-                                             job.SerializeAsString()});
+    store::UpdateJob update{job_id, static_cast<core::JobState>(job.state()), job.generation(), job.cancel_requested(),
+                            "",     "",
+                            {}};
+    if (known != nullptr) {
+      job.set_workers(known->shape.workers);
+      job.set_restarts(known->restarts);
+      update.cancel_reason = known->cancel_reason;
+      update.live = {known->shape.workers, known->group_size(), known->epochs, known->high_water, known->restarts};
+    }
+    update.status = job.SerializeAsString();
+    round.changes.push_back(std::move(update));
   }
 }
 
@@ -57,6 +66,10 @@ void Coordinator::StageOne(const core::StoreState& effect, Input& input, Round& 
                                               .order = last_order_,
                                               .shape = submission.shape,
                                               .spec = live.spec->SerializeAsString()}});
+    if (!submission.start_checkpoint.empty()) {
+      round.changes.push_back(
+          store::InsertCheckpoint{effect.job, 0, submission.shape.first_step, submission.start_checkpoint, false});
+    }
     round.actions.push_back([this, job_id = effect.job, spec = live.spec] {
       if (absl::Status status = files_.Begin(job_id, *spec); !status.ok()) {
         spdlog::warn("{}", std::string(status.message()));
@@ -87,7 +100,8 @@ void Coordinator::StageOne(const core::StoreGeneration& effect, Input&, Round& r
 
 void Coordinator::StageOne(const core::StoreSteps& effect, Input& input, Round& round) {
   Live& live = Touch(effect.job, round);
-  round.changes.push_back(store::AppendLedger{effect.job, effect.generation, effect.first_step, effect.end_step});
+  round.changes.push_back(store::AppendLedger{effect.job, effect.generation, effect.first_step, effect.end_step,
+                                              effect.snapshot});
   v1::JobEvent event;
   v1::StepsCommitted& steps = *event.mutable_steps_committed() = input.report.commit_steps().steps();
   steps.set_total_steps(live.job.progress().total_steps());
@@ -136,9 +150,38 @@ void Coordinator::StageOne(const core::StoreWorker& effect, Input&, Round& round
   AddEvent(effect.job, std::move(event), round);
 }
 
-void Coordinator::StageOne(const core::StoreWarning& effect, Input&, Round& round) {
+void Coordinator::StageOne(const core::StoreRank& effect, Input&, Round& round) {
+  round.changes.push_back(store::PutRank{effect.job, effect.generation, effect.rank, effect.state});
+}
+
+void Coordinator::StageOne(const core::StoreDigest& effect, Input& input, Round& round) {
+  // Known already where the step is done again: the same bits must come out.
+  const auto known = store_->Digests(effect.job, effect.step - 1, 1);
+  if (known.ok() && !known->empty() && known->front().step == effect.step && known->front().digest != effect.digest) {
+    StageOne(core::StoreWarning{effect.job, core::WarningKind::kDivergence,
+                                absl::StrCat("step ", effect.step, " was done again with other bits: digest ",
+                                             effect.digest, ", before it was ", known->front().digest)},
+             input, round);
+  }
+  round.changes.push_back(store::PutDigest{effect.job, effect.step, effect.digest});
+}
+
+void Coordinator::StageOne(const core::VoidCheckpoint& effect, Input&, Round& round) {
+  round.changes.push_back(store::DropCheckpoint{effect.job, effect.step});
+}
+
+void Coordinator::StageOne(const core::StoreScale& effect, Input&, Round& round) { Touch(effect.job, round); }
+
+void Coordinator::StageOne(const core::StoreWarning& effect, Input& input, Round& round) {
   v1::JobEvent event;
-  event.mutable_warning()->set_message(effect.message);
+  v1::Warning& warning = *event.mutable_warning();
+  if (effect.message.empty()) warning = input.report.warning();
+  if (!effect.message.empty()) {
+    warning.set_message(effect.message);
+    warning.set_kind(static_cast<v1::WarningKind>(effect.kind));
+  }
+  round.actions.push_back(
+      [job = effect.job, message = warning.message()] { spdlog::warn("job {}: {}", job, message); });
   AddEvent(effect.job, std::move(event), round);
 }
 

@@ -106,8 +106,13 @@ grpc::ServerUnaryReactor* TrainingServiceImpl::SubmitJob(grpc::CallbackServerCon
   }
   Submission submission{
       request->spec(),
-      {workers, std::max(1, request->spec().resources().threads_per_worker()), plan.logical_shards, plan.total_steps},
-      request->request_id()};
+      {.workers = workers,
+       .threads_per_worker = std::max(1, request->spec().resources().threads_per_worker()),
+       .logical_shards = plan.logical_shards,
+       .total_steps = plan.total_steps,
+       .steps_per_epoch = plan.steps_per_epoch},
+      request->request_id(),
+      {}};
   if (request->validate_only()) {
     *response->mutable_job()->mutable_spec() = request->spec();
     response->mutable_job()->mutable_progress()->set_total_steps(plan.total_steps);

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/rpc/worker_service.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/launch/process.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/errors.h"
 
@@ -16,8 +21,16 @@ namespace {
 
 namespace v1 = lockstep::v1;
 
-// Reads one message at a time: the next is read when the last one is stored, so a worker cannot flood the
-// coordinator. Writes wait in a queue that the leases and stops of one rank keep short.
+constexpr int kMaxWaiting = 4096;
+
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+// After the hello, so many messages may wait to be stored before the next one is read: enough to go on
+// through a full disk, not enough for a worker to flood the coordinator. Writes wait in a queue that the leases and stops of one rank keep short.
 class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>,
                              public WorkerSession,
                              public std::enable_shared_from_this<SessionReactor> {
@@ -47,11 +60,22 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
     }
     if (!event.ok()) return End(event.status());
     const bool is_goodbye = request_.has_goodbye();
+    v1::SessionRequest report;
+    report.Swap(&request_);
+    if (is_hello) hello_ = report.hello();
+    bool read_on = false;
+    {
+      const std::lock_guard lock(mutex_);
+      read_on = ++waiting_ < kMaxWaiting && !is_hello && !is_goodbye;
+      paused_ = !read_on;
+    }
     context_.coordinator->Deliver(
-        *event, request_, is_hello ? shared_from_this() : nullptr,
+        *event, std::move(report), is_hello ? shared_from_this() : nullptr,
         [self = shared_from_this(), is_hello, is_goodbye](const absl::Status& status, const std::string&) {
           self->Answered(status, is_hello, is_goodbye);
         });
+    const std::lock_guard lock(mutex_);
+    if (read_on && !ending_) StartRead(&request_);
   }
 
   void OnWriteDone(bool ok) override {
@@ -78,7 +102,8 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
     if (status.ok() && is_hello) {
       const std::lock_guard lock(mutex_);
       welcomed_ = true;
-      from_ = core::FromWorker{request_.hello().job_id(), request_.hello().generation(), request_.hello().rank()};
+      from_ = core::FromWorker{hello_.job_id(), hello_.generation(), hello_.rank(),
+                               std::max<int64_t>(1, hello_.session())};
       // The stream may be over before its hello was stored.
       if (done_) ReportEnd();
     }
@@ -90,7 +115,8 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
       return End(status);
     }
     const std::lock_guard lock(mutex_);
-    if (!ending_) StartRead(&request_);
+    --waiting_;
+    if (std::exchange(paused_, false) && !ending_) StartRead(&request_);
   }
 
   // Holds mutex_.
@@ -98,6 +124,8 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
     core::SessionEnded ended;
     static_cast<core::FromWorker&>(ended) = *from_;
     ended.refusal = refusal_;
+    // The pid means something only where the worker runs beside this process.
+    ended.process_gone = hello_.host() == HostName() && launch::IsGone(static_cast<pid_t>(hello_.pid()));
     context_.coordinator->Deliver(ended, {}, nullptr, nullptr);
   }
 
@@ -127,6 +155,7 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
   const ServiceContext& context_;
   std::shared_ptr<SessionReactor> self_;
   v1::SessionRequest request_;
+  v1::Hello hello_;
   // Set once, before the second read.
   std::optional<core::FromWorker> from_;
 
@@ -136,6 +165,9 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
   std::string refusal_;
   grpc::Status end_status_;
   bool welcomed_ = false;
+  // Messages that are not answered yet; whether reading waits for one of them.
+  int waiting_ = 0;
+  bool paused_ = false;
   bool writing_ = false;
   bool ending_ = false;
   bool finished_ = false;

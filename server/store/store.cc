@@ -17,7 +17,8 @@ namespace {
 absl::Status Apply(Database& database, const InsertJob& change) {
   const JobRow& row = change.row;
   LOCKSTEP_ASSIGN_OR_RETURN(Statement statement,
-                            database.Prepare("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"));
+                            database.Prepare("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, "
+                                             "0, ?, ?, 0, ?14, 0)"));
   return statement.BindText(1, row.job_id)
       .Bind(2, row.order)
       .Bind(3, static_cast<int64_t>(row.state))
@@ -30,6 +31,8 @@ absl::Status Apply(Database& database, const InsertJob& change) {
       .Bind(10, row.shape.total_steps)
       .BindBlob(11, row.spec)
       .BindBlob(12, row.status)
+      .Bind(13, row.shape.steps_per_epoch)
+      .Bind(14, row.shape.first_step)
       .Run();
 }
 
@@ -46,8 +49,20 @@ absl::Status Apply(Database& database, const UpdateJob& change) {
       .BindBlob(5, change.status)
       .BindText(6, change.job_id);
   LOCKSTEP_RETURN_IF_ERROR(statement.Run());
-  if (database.Changes() == 1) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("job ", change.job_id, " is missing or of a later generation"));
+  if (database.Changes() != 1) {
+    return absl::InternalError(absl::StrCat("job ", change.job_id, " is missing or of a later generation"));
+  }
+  if (!change.live.has_value()) return absl::OkStatus();
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      Statement live, database.Prepare("UPDATE jobs SET workers = ?, group_workers = ?, epochs = ?, high_water = ?, "
+                                       "restarts = ? WHERE job_id = ?"));
+  return live.Bind(1, change.live->workers)
+      .Bind(2, change.live->group_workers)
+      .Bind(3, change.live->epochs)
+      .Bind(4, change.live->high_water)
+      .Bind(5, change.live->restarts)
+      .BindText(6, change.job_id)
+      .Run();
 }
 
 absl::Status Apply(Database& database, const AppendEvent& change) {
@@ -64,20 +79,47 @@ absl::Status Apply(Database& database, const AppendEvent& change) {
 }
 
 absl::Status Apply(Database& database, const AppendLedger& change) {
-  LOCKSTEP_ASSIGN_OR_RETURN(Statement statement, database.Prepare("INSERT INTO ledger VALUES (?, ?, ?, ?, 0)"));
+  LOCKSTEP_ASSIGN_OR_RETURN(Statement statement, database.Prepare("INSERT INTO ledger VALUES (?, ?, ?, ?, 0, ?)"));
   return statement.BindText(1, change.job_id)
       .Bind(2, change.generation)
       .Bind(3, change.first_step)
       .Bind(4, change.end_step)
+      .Bind(5, change.snapshot)
       .Run();
+}
+
+absl::Status Apply(Database& database, const PutRank& change) {
+  LOCKSTEP_ASSIGN_OR_RETURN(Statement statement,
+                            database.Prepare("INSERT OR REPLACE INTO ranks VALUES (?, ?, ?, ?, ?, ?, ?, ?)"));
+  return statement.BindText(1, change.job_id)
+      .Bind(2, change.rank)
+      .Bind(3, change.generation)
+      .Bind(4, change.state.session)
+      .Bind(5, change.state.last_report)
+      .Bind(6, static_cast<int64_t>(change.state.farewell))
+      .BindText(7, change.state.host)
+      .Bind(8, change.state.pid)
+      .Run();
+}
+
+absl::Status Apply(Database& database, const PutDigest& change) {
+  LOCKSTEP_ASSIGN_OR_RETURN(Statement statement, database.Prepare("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)"));
+  return statement.BindText(1, change.job_id).Bind(2, change.step).BindText(3, change.digest).Run();
+}
+
+absl::Status Apply(Database& database, const DropCheckpoint& change) {
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      Statement statement,
+      database.Prepare("UPDATE checkpoints SET voided = 1 WHERE job_id = ? AND step = ? AND final = 0"));
+  return statement.BindText(1, change.job_id).Bind(2, change.step).Run();
 }
 
 absl::Status Apply(Database& database, const OpenGeneration& change) {
   // A row that straddles the first step is cut there; its rest is then void like every later row.
   for (const char* sql :
-       {"INSERT INTO ledger SELECT job_id, generation, ?2, end_step, 1 FROM ledger "
+       {"INSERT INTO ledger SELECT job_id, generation, ?2, end_step, 1, 0 FROM ledger "
         "WHERE job_id = ?1 AND voided = 0 AND first_step < ?2 AND end_step > ?2",
-        "UPDATE ledger SET end_step = ?2 WHERE job_id = ?1 AND voided = 0 AND first_step < ?2 AND end_step > ?2",
+        "UPDATE ledger SET end_step = ?2, snapshot = 0 WHERE job_id = ?1 AND voided = 0 AND first_step < ?2 AND end_step > ?2",
         "UPDATE ledger SET voided = 1 WHERE job_id = ?1 AND voided = 0 AND first_step >= ?2",
         "UPDATE checkpoints SET voided = 1 WHERE job_id = ?1 AND voided = 0 AND step > ?2"}) {
     LOCKSTEP_ASSIGN_OR_RETURN(Statement statement, database.Prepare(sql));

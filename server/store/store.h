@@ -30,6 +30,11 @@ struct JobRow {
   int64_t generation = 0;
   bool cancel_requested = false;
   std::string cancel_reason;
+  // Size of the newest worker group.
+  int group_workers = 0;
+  int64_t epochs = 0;
+  int64_t high_water = 0;
+  int64_t restarts = 0;
   // Of its newest event; kept by AppendEvent.
   int64_t last_sequence = 0;
   std::string spec;
@@ -48,6 +53,15 @@ struct UpdateJob {
   bool cancel_requested = false;
   std::string cancel_reason;
   std::string status;
+  // Left as they are where the job is not live any more.
+  struct Live {
+    int workers = 1;
+    int group_workers = 0;
+    int64_t epochs = 0;
+    int64_t high_water = 0;
+    int64_t restarts = 0;
+  };
+  std::optional<Live> live;
 };
 // `sequence` must be the job's last one plus 1.
 struct AppendEvent {
@@ -60,6 +74,24 @@ struct AppendLedger {
   int64_t generation = 0;
   int64_t first_step = 0;
   int64_t end_step = 0;
+  bool snapshot = false;
+};
+// Replaces what is known of the rank.
+struct PutRank {
+  std::string job_id;
+  int64_t generation = 0;
+  int rank = 0;
+  core::Rank state;
+};
+// Replaces the digest of the step.
+struct PutDigest {
+  std::string job_id;
+  int64_t step = 0;
+  std::string digest;
+};
+struct DropCheckpoint {
+  std::string job_id;
+  int64_t step = 0;
 };
 // Voids ledger rows and checkpoints past `first_step`.
 struct OpenGeneration {
@@ -79,8 +111,8 @@ struct InsertRequestId {
   std::string fingerprint;
   std::string job_id;
 };
-using Change =
-    std::variant<InsertJob, UpdateJob, AppendEvent, AppendLedger, OpenGeneration, InsertCheckpoint, InsertRequestId>;
+using Change = std::variant<InsertJob, UpdateJob, AppendEvent, AppendLedger, PutRank, PutDigest, DropCheckpoint,
+                            OpenGeneration, InsertCheckpoint, InsertRequestId>;
 using Batch = std::vector<Change>;
 
 struct EventRow {
@@ -92,6 +124,16 @@ struct LedgerRow {
   int64_t first_step = 0;
   int64_t end_step = 0;
   bool voided = false;
+};
+struct CheckpointRow {
+  int64_t generation = 0;
+  int64_t step = 0;
+  std::string path;
+  bool final = false;
+};
+struct DigestRow {
+  int64_t step = 0;
+  std::string digest;
 };
 struct RequestRow {
   std::string fingerprint;
@@ -116,15 +158,23 @@ class Store {
   // With sequence > `after`, in order, at most `limit`.
   absl::StatusOr<std::vector<EventRow>> Events(const std::string& job_id, int64_t after, int64_t limit) const;
   absl::StatusOr<std::vector<LedgerRow>> Ledger(const std::string& job_id) const;
+  // Those that count, oldest first.
+  absl::StatusOr<std::vector<CheckpointRow>> Checkpoints(const std::string& job_id) const;
+  // With step > `after`, in order, at most `limit`.
+  absl::StatusOr<std::vector<DigestRow>> Digests(const std::string& job_id, int64_t after, int64_t limit) const;
   absl::StatusOr<std::optional<RequestRow>> FindRequest(const std::string& request_id) const;
   // Jobs that have not ended, in order, as the core wants them.
   absl::StatusOr<std::vector<core::Job>> LiveJobs() const;
+  // One job, ended or not, as the core wants it. NOT_FOUND where there is none.
+  absl::StatusOr<core::Job> LoadJob(const std::string& job_id) const;
   // How many jobs are in each state, by its number.
   absl::StatusOr<std::map<int, int64_t>> CountByState() const;
   // The greatest order so far; 0 where there is no job.
   absl::StatusOr<int64_t> LastOrder() const;
 
  private:
+  // Holds reader_mutex_.
+  absl::StatusOr<core::Job> ToCore(const JobRow& row) const;
   Store(std::unique_ptr<LockFile> lock, std::unique_ptr<Database> writer, std::unique_ptr<Database> reader);
 
   std::unique_ptr<LockFile> lock_;

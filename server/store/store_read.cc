@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +24,12 @@ JobRow ReadJobRow(const Statement& statement) {
   row.last_sequence = statement.Int(10);
   row.spec = statement.Bytes(11);
   row.status = statement.Bytes(12);
+  row.group_workers = static_cast<int>(statement.Int(13));
+  row.shape.steps_per_epoch = statement.Int(14);
+  row.shape.first_step = statement.Int(15);
+  row.epochs = statement.Int(16);
+  row.high_water = statement.Int(17);
+  row.restarts = statement.Int(18);
   return row;
 }
 
@@ -91,40 +98,106 @@ absl::StatusOr<std::optional<RequestRow>> Store::FindRequest(const std::string& 
   return std::optional<RequestRow>(RequestRow{statement.Bytes(0), statement.Bytes(1)});
 }
 
+absl::StatusOr<std::vector<CheckpointRow>> Store::Checkpoints(const std::string& job_id) const {
+  const std::lock_guard lock(reader_mutex_);
+  LOCKSTEP_ASSIGN_OR_RETURN(Statement statement,
+                            reader_->Prepare("SELECT generation, step, path, final FROM checkpoints "
+                                             "WHERE job_id = ? AND voided = 0 ORDER BY step, final, generation"));
+  statement.BindText(1, job_id);
+  std::vector<CheckpointRow> rows;
+  while (true) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const bool more, statement.Step());
+    if (!more) return rows;
+    rows.push_back({statement.Int(0), statement.Int(1), statement.Bytes(2), statement.Int(3) != 0});
+  }
+}
+
+absl::StatusOr<std::vector<DigestRow>> Store::Digests(const std::string& job_id, int64_t after, int64_t limit) const {
+  const std::lock_guard lock(reader_mutex_);
+  LOCKSTEP_ASSIGN_OR_RETURN(Statement statement,
+                            reader_->Prepare("SELECT step, digest FROM digests WHERE job_id = ? AND step > ? "
+                                             "ORDER BY step LIMIT ?"));
+  statement.BindText(1, job_id).Bind(2, after).Bind(3, limit);
+  std::vector<DigestRow> rows;
+  while (true) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const bool more, statement.Step());
+    if (!more) return rows;
+    rows.push_back({statement.Int(0), statement.Bytes(1)});
+  }
+}
+
+absl::StatusOr<core::Job> Store::ToCore(const JobRow& row) const {
+  core::Job job;
+  job.id = row.job_id;
+  job.order = row.order;
+  job.shape = row.shape;
+  job.state = row.state;
+  job.generation = row.generation;
+  job.cancel_requested = row.cancel_requested;
+  job.cancel_reason = row.cancel_reason;
+  job.epochs = row.epochs;
+  job.high_water = row.high_water;
+  job.restarts = row.restarts;
+  job.ranks.resize(std::max(0, row.group_workers));
+  {
+    LOCKSTEP_ASSIGN_OR_RETURN(Statement ledger,
+                              reader_->Prepare("SELECT end_step, generation, snapshot FROM ledger WHERE job_id = ? AND "
+                                               "voided = 0 ORDER BY first_step DESC LIMIT 3"));
+    ledger.BindText(1, row.job_id);
+    job.committed = row.shape.first_step;
+    while (true) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const bool more, ledger.Step());
+      if (!more) break;
+      job.committed = std::max(job.committed, ledger.Int(0));
+      if (ledger.Int(2) != 0 && job.snapshots.size() < 2) job.snapshots[ledger.Int(0)] = ledger.Int(1);
+    }
+  }
+  {
+    LOCKSTEP_ASSIGN_OR_RETURN(Statement checkpoints,
+                              reader_->Prepare("SELECT step, path FROM checkpoints WHERE job_id = ? AND voided = 0 AND "
+                                               "final = 0 ORDER BY step, generation"));
+    checkpoints.BindText(1, row.job_id);
+    while (true) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const bool more, checkpoints.Step());
+      if (!more) break;
+      job.checkpoints[checkpoints.Int(0)] = checkpoints.Bytes(1);
+    }
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(Statement ranks,
+                            reader_->Prepare("SELECT rank, session, last_report, farewell, host, pid FROM ranks "
+                                             "WHERE job_id = ? AND generation = ?"));
+  ranks.BindText(1, row.job_id).Bind(2, row.generation);
+  while (true) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const bool more, ranks.Step());
+    if (!more) return job;
+    if (ranks.Int(0) < 0 || ranks.Int(0) >= job.group_size()) continue;
+    core::Rank& rank = job.ranks[ranks.Int(0)];
+    rank.seen = true;
+    rank.session = ranks.Int(1);
+    rank.last_report = ranks.Int(2);
+    rank.farewell = static_cast<core::Farewell>(ranks.Int(3));
+    rank.host = ranks.Bytes(4);
+    rank.pid = ranks.Int(5);
+    rank.leased_end = job.committed;
+  }
+}
+
 absl::StatusOr<std::vector<core::Job>> Store::LiveJobs() const {
   const std::lock_guard lock(reader_mutex_);
   LOCKSTEP_ASSIGN_OR_RETURN(Statement jobs, reader_->Prepare("SELECT * FROM jobs WHERE state <= 3 ORDER BY ord"));
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      Statement committed,
-      reader_->Prepare("SELECT COALESCE(MAX(end_step), 0) FROM ledger WHERE job_id = ? AND voided = 0"));
-  LOCKSTEP_ASSIGN_OR_RETURN(Statement checkpoints,
-                            reader_->Prepare("SELECT step, path FROM checkpoints WHERE job_id = ? AND voided = 0 AND "
-                                             "final = 0 ORDER BY step, generation"));
   std::vector<core::Job> result;
   while (true) {
     LOCKSTEP_ASSIGN_OR_RETURN(const bool more, jobs.Step());
     if (!more) return result;
-    const JobRow row = ReadJobRow(jobs);
-    core::Job job;
-    job.id = row.job_id;
-    job.order = row.order;
-    job.shape = row.shape;
-    job.state = row.state;
-    job.generation = row.generation;
-    job.cancel_requested = row.cancel_requested;
-    job.cancel_reason = row.cancel_reason;
-    committed.Rewind();
-    LOCKSTEP_RETURN_IF_ERROR(committed.BindText(1, row.job_id).Step().status());
-    job.committed = committed.Int(0);
-    checkpoints.Rewind();
-    checkpoints.BindText(1, row.job_id);
-    while (true) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const bool another, checkpoints.Step());
-      if (!another) break;
-      job.checkpoints[checkpoints.Int(0)] = checkpoints.Bytes(1);
-    }
+    LOCKSTEP_ASSIGN_OR_RETURN(core::Job job, ToCore(ReadJobRow(jobs)));
     result.push_back(std::move(job));
   }
+}
+
+absl::StatusOr<core::Job> Store::LoadJob(const std::string& job_id) const {
+  LOCKSTEP_ASSIGN_OR_RETURN(const JobRow row, GetJob(job_id));
+  const std::lock_guard lock(reader_mutex_);
+  return ToCore(row);
 }
 
 absl::StatusOr<std::map<int, int64_t>> Store::CountByState() const {

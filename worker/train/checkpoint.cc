@@ -8,6 +8,7 @@
 #include <map>
 #include <system_error>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -28,13 +29,13 @@ constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kEpochSums = "epoch_sums";
 constexpr const char* kPrefix = "step-";
-constexpr size_t kKeep = 2;
 constexpr int kEpochSumCount = LossSums::kCount + 1;
 
 // A tensor's name and where its bytes are: one entry per parameter of a flat array.
-std::vector<TensorToWrite> Views(const Model& model, const std::string& prefix, std::span<const std::byte> flat) {
+std::vector<TensorToWrite> Views(const std::vector<ParameterView>& views, const std::string& prefix,
+                                 std::span<const std::byte> flat) {
   std::vector<TensorToWrite> tensors;
-  for (const ParameterView& view : model.parameter_views()) {
+  for (const ParameterView& view : views) {
     tensors.push_back({prefix + view.name, "F32", view.shape,
                        flat.subspan(static_cast<size_t>(view.offset) * sizeof(float),
                                     static_cast<size_t>(view.shape.elements()) * sizeof(float))});
@@ -42,16 +43,15 @@ std::vector<TensorToWrite> Views(const Model& model, const std::string& prefix, 
   return tensors;
 }
 
-std::vector<std::byte> ToHost(Device& device, Tensor t) {
-  std::vector<std::byte> host(t.bytes());
+void ToHost(Device& device, Tensor t, std::vector<std::byte>& host) {
+  host.resize(t.bytes());
   device.CopyToHost(host.data(), t.data, t.bytes());
-  return host;
 }
 
-absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step, Device& device, Model& model) {
-  const std::vector<std::byte> host = ToHost(device, model.parameters());
+absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step,
+                                         const std::vector<ParameterView>& views, std::span<const std::byte> flat) {
   LOCKSTEP_RETURN_IF_ERROR(
-      WriteSafetensors(path, Views(model, "", host), {{"format", "lockstep"}, {"step", absl::StrCat(step)}}));
+      WriteSafetensors(path, Views(views, "", flat), {{"format", "lockstep"}, {"step", absl::StrCat(step)}}));
   LOCKSTEP_ASSIGN_OR_RETURN(std::string sha256, Sha256File(path));
   std::error_code error;
   return SavedFile{path, std::move(sha256), static_cast<int64_t>(fs::file_size(path, error))};
@@ -67,30 +67,36 @@ Reporter::EpochSums Unpack(const double* v) {
           static_cast<int64_t>(v[5])};
 }
 
-absl::Status SaveState(const std::string& path, int64_t step, Device& device, Model& model, Optimizer& optimizer,
-                       const Reporter::EpochSums& epoch_sums) {
-  std::vector<std::vector<std::byte>> hosts;
+absl::Status SaveState(const std::string& path, const CheckpointImage& image,
+                       const std::vector<ParameterView>& views) {
   std::vector<TensorToWrite> tensors;
-  const auto state = optimizer.State();
-  hosts.reserve(state.size());
-  for (const auto& [name, tensor] : state) {
-    hosts.push_back(ToHost(device, tensor));
-    std::ranges::move(Views(model, name + "/", hosts.back()), std::back_inserter(tensors));
+  for (const auto& [name, flat] : image.state) {
+    std::ranges::move(Views(views, name + "/", flat), std::back_inserter(tensors));
   }
-  const std::vector<double> sums = Pack(epoch_sums);
+  const std::vector<double> sums = Pack(image.epoch_sums);
   tensors.push_back({kEpochSums, "F64", Shape{kEpochSumCount}, std::as_bytes(std::span(sums))});
-  return WriteSafetensors(path, tensors, {{"format", "lockstep"}, {"step", absl::StrCat(step)}});
+  return WriteSafetensors(path, tensors, {{"format", "lockstep"}, {"step", absl::StrCat(image.step)}});
 }
 
-absl::Status WriteManifest(const fs::path& folder, int64_t step) {
-  nlohmann::ordered_json manifest{{"format", "lockstep-checkpoint"}, {"version", 1}, {"step", step}};
+absl::Status WriteManifest(const fs::path& folder, const CheckpointImage& image) {
+  nlohmann::ordered_json manifest{{"format", "lockstep-checkpoint"},
+                                  {"version", 1},
+                                  {"step", image.step},
+                                  {"generation", image.generation}};
+  if (image.score.has_value()) manifest["score"] = *image.score;
   for (const char* name : {kParameters, kOptimizer}) {
     LOCKSTEP_ASSIGN_OR_RETURN(const std::string sha256, Sha256File(folder / name));
-    manifest["files"][name] = {{"sha256", sha256}, {"bytes", fs::file_size(folder / name)}};
+    std::error_code error;
+    manifest["files"][name] = {{"sha256", sha256}, {"bytes", fs::file_size(folder / name, error)}};
   }
   const std::string text = manifest.dump(2) + "\n";
   const std::span<const std::byte> bytes = std::as_bytes(std::span(text));
   return WriteFileAtomically(folder / kManifest, std::span(&bytes, 1));
+}
+
+nlohmann::json ReadManifest(const fs::path& folder) {
+  std::ifstream stream(folder / kManifest);
+  return nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
 }
 
 int64_t StepOf(const fs::path& folder) {
@@ -100,20 +106,34 @@ int64_t StepOf(const fs::path& folder) {
 }
 
 // Best effort: a folder that cannot be removed now is removed after a later save.
-void Prune(const fs::path& parent) {
+void Prune(const fs::path& parent, const KeepPolicy& keep) {
   std::vector<std::pair<int64_t, fs::path>> folders;
   std::error_code error;
+  std::optional<double> best_score;
+  fs::path best;
   for (const fs::directory_entry& entry : fs::directory_iterator(parent, error)) {
-    if (const int64_t step = StepOf(entry.path()); step >= 0) folders.push_back({step, entry.path()});
+    const int64_t step = StepOf(entry.path());
+    if (step < 0) continue;
+    folders.push_back({step, entry.path()});
+    const nlohmann::json manifest = ReadManifest(entry.path());
+    if (!manifest.is_object() || !manifest.contains("score") || !manifest["score"].is_number()) continue;
+    const double score = manifest["score"].get<double>();
+    if (best_score.has_value() && score <= *best_score) continue;
+    best_score = score;
+    best = entry.path();
   }
   std::ranges::sort(folders, std::greater{});
-  for (size_t i = kKeep; i < folders.size(); ++i) fs::remove_all(folders[i].second, error);
+  for (size_t i = static_cast<size_t>(std::max(1, keep.newest)); i < folders.size(); ++i) {
+    if (folders[i].second != best) fs::remove_all(folders[i].second, error);
+  }
 }
 
 absl::StatusOr<int64_t> VerifyManifest(const fs::path& folder) {
-  std::ifstream stream(folder / kManifest);
-  if (!stream) return absl::NotFoundError(absl::StrCat((folder / kManifest).native(), ": cannot be opened"));
-  const nlohmann::json manifest = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
+  std::error_code error;
+  if (!fs::exists(folder / kManifest, error)) {
+    return absl::NotFoundError(absl::StrCat((folder / kManifest).native(), ": there is none"));
+  }
+  const nlohmann::json manifest = ReadManifest(folder);
   if (!manifest.is_object() || !manifest.contains("step") || !manifest["step"].is_number_integer()) {
     return absl::DataLossError(absl::StrCat((folder / kManifest).native(), ": damaged"));
   }
@@ -149,31 +169,61 @@ absl::Status Fill(const SafetensorsFile& file, const std::string& path, const st
 
 }  // namespace
 
-absl::StatusOr<SavedFile> SaveCheckpoint(const std::string& output_dir, int64_t step, Device& device, Model& model,
-                                         Optimizer& optimizer, const Reporter::EpochSums& epoch_sums) {
-  const fs::path parent = fs::path(output_dir) / "checkpoints";
-  const fs::path folder = parent / absl::StrCat(kPrefix, step);
-  const fs::path temporary = parent / absl::StrCat("tmp-", step);
+void CheckpointImage::Capture(Device& device, Model& model, Optimizer& optimizer) {
+  ToHost(device, model.parameters(), parameters);
+  const auto tensors = optimizer.State();
+  state.resize(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    state[i].first = tensors[i].first;
+    ToHost(device, tensors[i].second, state[i].second);
+  }
+}
+
+std::string CheckpointFolder(const std::string& output_dir, int64_t step) {
+  return (fs::path(output_dir) / "checkpoints" / absl::StrCat(kPrefix, step)).native();
+}
+
+absl::StatusOr<SavedFile> SaveCheckpoint(const std::string& output_dir, const CheckpointImage& image,
+                                         const std::vector<ParameterView>& views, const KeepPolicy& keep,
+                                         Failpoints* failpoints) {
+  const fs::path folder = CheckpointFolder(output_dir, image.step);
+  const fs::path parent = folder.parent_path();
+  // Groups that overlap for a moment must not write into each other's.
+  const fs::path temporary = parent / absl::StrCat("tmp-", image.step, "-", image.generation);
   std::error_code error;
-  fs::remove_all(temporary, error);
+  fs::create_directories(parent, error);
+  // What killed groups left half done.
+  for (const fs::directory_entry& entry : fs::directory_iterator(parent, error)) {
+    if (absl::StartsWith(entry.path().filename().native(), "tmp-")) fs::remove_all(entry.path(), error);
+  }
   fs::create_directories(temporary, error);
   if (error) {
     return absl::UnavailableError(absl::StrCat("cannot create ", temporary.native(), ": ", error.message()));
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(SavedFile saved, SaveParameters(temporary / kParameters, step, device, model));
-  LOCKSTEP_RETURN_IF_ERROR(SaveState(temporary / kOptimizer, step, device, model, optimizer, epoch_sums));
-  LOCKSTEP_RETURN_IF_ERROR(WriteManifest(temporary, step));
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "checkpoint.begin"));
+  LOCKSTEP_ASSIGN_OR_RETURN(SavedFile saved,
+                            SaveParameters(temporary / kParameters, image.step, views, image.parameters));
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "checkpoint.parameters"));
+  LOCKSTEP_RETURN_IF_ERROR(SaveState(temporary / kOptimizer, image, views));
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "checkpoint.optimizer"));
+  LOCKSTEP_RETURN_IF_ERROR(WriteManifest(temporary, image));
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "checkpoint.manifest"));
   saved.path = folder.native();
   if (fs::exists(folder, error) && VerifyManifest(folder).ok()) {
     fs::remove_all(temporary, error);
     return saved;
   }
   // Only a damaged folder of the same step is ever in the way.
-  if (fs::exists(folder, error)) fs::rename(folder, parent / absl::StrCat("damaged-", step), error);
+  if (fs::exists(folder, error)) {
+    const fs::path damaged = parent / absl::StrCat("damaged-", image.step);
+    fs::remove_all(damaged, error);
+    fs::rename(folder, damaged, error);
+  }
   fs::rename(temporary, folder, error);
   if (error) return absl::UnavailableError(absl::StrCat("cannot rename ", temporary.native(), ": ", error.message()));
   LOCKSTEP_RETURN_IF_ERROR(SyncFolder(parent));
-  Prune(parent);
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "checkpoint.renamed"));
+  Prune(parent, keep);
   return saved;
 }
 
@@ -197,7 +247,9 @@ absl::StatusOr<Restored> LoadCheckpoint(const std::string& folder, Device& devic
 }
 
 absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step, Device& device, Model& model) {
-  return SaveParameters(fs::path(output_dir) / "model.safetensors", step, device, model);
+  std::vector<std::byte> host;
+  ToHost(device, model.parameters(), host);
+  return SaveParameters(fs::path(output_dir) / "model.safetensors", step, model.parameter_views(), host);
 }
 
 }  // namespace lockstep

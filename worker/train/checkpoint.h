@@ -4,11 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/failpoints.h"
 #include "worker/device/device.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
@@ -22,10 +24,36 @@ struct SavedFile {
   int64_t bytes = 0;
 };
 
-// Saves the state after `step` steps under output_dir/checkpoints and removes all but the newest two
-// folders. Saving a step that is there already changes nothing (the bits are the same).
-absl::StatusOr<SavedFile> SaveCheckpoint(const std::string& output_dir, int64_t step, Device& device, Model& model,
-                                         Optimizer& optimizer, const Reporter::EpochSums& epoch_sums);
+// The training state after `step` steps in host memory, so that it can be written while training goes on.
+struct CheckpointImage {
+  int64_t step = 0;
+  int64_t generation = 0;
+  std::vector<std::byte> parameters;
+  // By name.
+  std::vector<std::pair<std::string, std::vector<std::byte>>> state;
+  Reporter::EpochSums epoch_sums;
+  // How good the model is, greater is better, where it was just evaluated.
+  std::optional<double> score;
+
+  // Copies; takes memory only the first time.
+  void Capture(Device& device, Model& model, Optimizer& optimizer);
+};
+
+// Which checkpoints stay.
+struct KeepPolicy {
+  // The newest so many, and the one with the best score.
+  int newest = 3;
+};
+
+// Saves the image under output_dir/checkpoints and removes the folders that need not be kept. Saving a
+// step that is there already changes nothing (the bits are the same). RESOURCE_EXHAUSTED or UNAVAILABLE
+// where the disk fails: what was there before stays. `views`: see Model. `failpoints` may be null.
+absl::StatusOr<SavedFile> SaveCheckpoint(const std::string& output_dir, const CheckpointImage& image,
+                                         const std::vector<ParameterView>& views, const KeepPolicy& keep,
+                                         Failpoints* failpoints);
+
+// The folder of the checkpoint after `step` steps.
+std::string CheckpointFolder(const std::string& output_dir, int64_t step);
 
 struct Restored {
   int64_t step = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GrpcSession: one rank's stream to the coordinator.
+// GrpcSession: what one rank and the coordinator say to each other. A stream that breaks is opened
+// again; what the coordinator had not stored is sent again.
 #pragma once
 
 #include <chrono>
@@ -16,14 +17,16 @@ namespace lockstep {
 class GrpcSession : public CoordinatorLink {
  public:
   // Says hello and waits for the welcome. `on_lost` is called at most once, from the session's own
-  // thread, when the stream ends before Close. UNAVAILABLE where nobody answers within `timeout`;
-  // otherwise what the coordinator said.
+  // thread, when the coordinator does not want this rank any more. UNAVAILABLE where nobody answers
+  // within `timeout`; otherwise what the coordinator said.
   static absl::StatusOr<std::unique_ptr<GrpcSession>> Connect(const std::string& address, lockstep::v1::Hello hello,
                                                               std::chrono::milliseconds timeout,
                                                               std::function<void(const std::string&)> on_lost);
 
   virtual const lockstep::v1::Welcome& welcome() const = 0;
-  // Sends what is queued and a last word, and ends the stream. Waits at most `timeout`.
+  // As if the coordinator had asked. Any thread.
+  virtual void AskToStop(StopRequest request) = 0;
+  // Sends what is queued and a last word, waits until they are stored (at most `timeout`), and ends.
   virtual void Close(lockstep::v1::Goodbye goodbye, std::chrono::milliseconds timeout) = 0;
 };
 

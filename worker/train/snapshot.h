@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Snapshots: the training state in a file of shared memory that outlives the worker group. Two slots
+// are written in turn, each marked valid only when it is complete, so one whole state is always there.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "worker/device/device.h"
+#include "worker/nn/model.h"
+#include "worker/optim/optimizer.h"
+#include "worker/train/checkpoint.h"
+
+namespace lockstep {
+
+class SnapshotWriter {
+ public:
+  // Makes the file; it must not exist. RESOURCE_EXHAUSTED where shared memory is short. Model and
+  // optimizer outlive the writer.
+  static absl::StatusOr<std::unique_ptr<SnapshotWriter>> Create(const std::string& path, Device* device, Model* model,
+                                                                Optimizer* optimizer);
+  virtual ~SnapshotWriter() = default;
+  // Overwrites the older of the two slots with the state after `step` steps.
+  virtual void Write(int64_t step, const Reporter::EpochSums& epoch_sums) = 0;
+};
+
+// Fills in the state after exactly `step` steps. NOT_FOUND or DATA_LOSS where it is not there whole.
+absl::StatusOr<Restored> LoadSnapshot(const std::string& path, int64_t step, Device& device, Model& model,
+                                      Optimizer& optimizer);
+
+}  // namespace lockstep
