@@ -29,7 +29,7 @@ constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kEpochSums = "epoch_sums";
 constexpr const char* kPrefix = "step-";
-constexpr int kEpochSumCount = LossSums::kCount + 1;
+constexpr int kEpochSumCount = LossSums::kCount + 2;
 
 // A tensor's name and where its bytes are: one entry per parameter of a flat array.
 std::vector<TensorToWrite> Views(const std::vector<ParameterView>& views, const std::string& prefix,
@@ -59,12 +59,12 @@ absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step,
 
 std::vector<double> Pack(const Reporter::EpochSums& s) {
   return {s.sums.loss,   s.sums.correct,        s.sums.squared_error,
-          s.sums.target, s.sums.target_squared, static_cast<double>(s.rows)};
+          s.sums.target, s.sums.target_squared, static_cast<double>(s.rows), static_cast<double>(s.steps)};
 }
 
 Reporter::EpochSums Unpack(const double* v) {
   return {{.loss = v[0], .correct = v[1], .squared_error = v[2], .target = v[3], .target_squared = v[4]},
-          static_cast<int64_t>(v[5])};
+          static_cast<int64_t>(v[5]), static_cast<int64_t>(v[6])};
 }
 
 absl::Status SaveState(const std::string& path, const CheckpointImage& image,

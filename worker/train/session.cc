@@ -100,6 +100,12 @@ class Session final : public GrpcSession {
   int64_t acknowledged() const override { return acknowledged_.load(std::memory_order_relaxed); }
   Progress& progress() override { return progress_; }
 
+  bool AwaitStored(int64_t report, milliseconds timeout) override {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, timeout, [&] { return ended_ || acknowledged() >= report; });
+    return acknowledged() >= report;
+  }
+
   int64_t Report(SessionRequest report) override {
     std::lock_guard lock(mutex_);
     report.set_report(++last_report_);
