@@ -114,6 +114,13 @@ absl::Status Apply(Database& database, const DropCheckpoint& change) {
   return statement.BindText(1, change.job_id).Bind(2, change.step).Run();
 }
 
+absl::Status Apply(Database& database, const DropSnapshots& change) {
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      Statement statement,
+      database.Prepare("UPDATE ledger SET snapshot = 0 WHERE job_id = ? AND end_step > ? AND snapshot <> 0"));
+  return statement.BindText(1, change.job_id).Bind(2, change.after).Run();
+}
+
 absl::Status Apply(Database& database, const OpenGeneration& change) {
   // A row that straddles the first step is cut there; its rest is then void like every later row.
   for (const char* sql :

@@ -93,6 +93,11 @@ struct DropCheckpoint {
   std::string job_id;
   int64_t step = 0;
 };
+// Snapshots of the states after more than `after` steps are not used any more.
+struct DropSnapshots {
+  std::string job_id;
+  int64_t after = 0;
+};
 // Voids ledger rows and checkpoints past `first_step`.
 struct OpenGeneration {
   std::string job_id;
@@ -112,7 +117,7 @@ struct InsertRequestId {
   std::string job_id;
 };
 using Change = std::variant<InsertJob, UpdateJob, AppendEvent, AppendLedger, PutRank, PutDigest, DropCheckpoint,
-                            OpenGeneration, InsertCheckpoint, InsertRequestId>;
+                            DropSnapshots, OpenGeneration, InsertCheckpoint, InsertRequestId>;
 using Batch = std::vector<Change>;
 
 struct EventRow {
