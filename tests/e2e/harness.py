@@ -57,12 +57,16 @@ MLP = [{"flatten": {}}, {"dense": {"units": 128, "activation": "relu"}}, {"dropo
 
 
 class Coordinator:
-    def __init__(self, data_roots, state_dir=None, slots=4, environment=None):
+    def __init__(self, data_roots, state_dir=None, slots=4, environment=None, options=(),
+                 listen="127.0.0.1:0"):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-e2e-"))
         self.state_dir = state_dir or self.folder / "state"
         self.data_roots = data_roots
         self.slots = slots
         self.environment = environment
+        self.options = list(options)
+        # A later start serves at the address of the first one, as an installed coordinator does.
+        self.grpc = listen
         self.process = None
         self.log = None
         self.start()
@@ -70,8 +74,8 @@ class Coordinator:
     def start(self):
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
-        command = [BIN / "lockstepd", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--state-dir",
-                   self.state_dir, "--ready-file", ready, "--slots", str(self.slots)]
+        command = [BIN / "lockstepd", "--listen", self.grpc, "--http", "127.0.0.1:0", "--state-dir",
+                   self.state_dir, "--ready-file", ready, "--slots", str(self.slots), *self.options]
         for root in self.data_roots:
             command += ["--data-root", root]
         if self.log is not None:
