@@ -65,6 +65,11 @@ grpc::ServerUnaryReactor* TrainingServiceImpl::ScaleJob(grpc::CallbackServerCont
 grpc::Status TrainingServiceImpl::NoSuchCheckpoint(const v1::ResumeJobRequest& request) const {
   const auto row = context_.store->GetJob(request.job_id());
   if (!row.ok()) return ToGrpc(row.status(), absl::IsNotFound(row.status()) ? "JOB_NOT_FOUND" : "");
+  if (!request.has_from_step()) {
+    return ToGrpc(
+        absl::FailedPreconditionError(absl::StrCat("job ", request.job_id(), " has no checkpoint left to go on from")),
+        "NO_CHECKPOINT");
+  }
   const auto checkpoints = PresentCheckpoints(*context_.store, request.job_id());
   if (!checkpoints.ok()) return ToGrpc(checkpoints.status());
   Violations violations;

@@ -38,11 +38,12 @@ int64_t BytesOnDisk(const std::string& path) {
 }
 
 std::string StepsToStartFrom(const std::vector<store::CheckpointRow>& checkpoints, int64_t first_step) {
-  std::set<int64_t> steps{first_step};
+  std::set<int64_t> steps;
+  if (first_step == 0) steps.insert(0);
   for (const store::CheckpointRow& row : checkpoints) {
     if (!row.final) steps.insert(row.step);
   }
-  return absl::StrJoin(steps, ", ");
+  return steps.empty() ? "nowhere" : absl::StrJoin(steps, ", ");
 }
 
 }  // namespace lockstep::rpc

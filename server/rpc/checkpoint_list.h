@@ -16,7 +16,7 @@ absl::StatusOr<std::vector<store::CheckpointRow>> PresentCheckpoints(const store
                                                                      const std::string& job_id);
 // Bytes of a file, or of all files below a folder; what cannot be read counts nothing.
 int64_t BytesOnDisk(const std::string& path);
-// The steps one can go on from, for people: "0, 100, 200".
+// The steps one can go on from, for people: "0, 100, 200". A job that begins at step 0 can do so again.
 std::string StepsToStartFrom(const std::vector<store::CheckpointRow>& checkpoints, int64_t first_step);
 
 }  // namespace lockstep::rpc

@@ -43,7 +43,7 @@ void CompareSpecs(const v1::JobSpec& spec, const v1::JobSpec& other, int logical
 
 void FindStart(const store::Store& store, const store::JobRow& other, Submission& submission, Violations& violations) {
   const int64_t from = submission.spec.replay().from_step();
-  if (from == other.shape.first_step && from == 0) return;
+  if (from == 0 && other.shape.first_step == 0) return;
   const auto checkpoints = PresentCheckpoints(store, other.job_id);
   if (!checkpoints.ok()) {
     violations.Add("replay.from_step", std::string(checkpoints.status().message()));

@@ -119,8 +119,8 @@ void StateKeeper::RollBack() {
 
 void StateKeeper::OnSaved(int64_t step, const absl::StatusOr<SavedFile>& saved) {
   if (!saved.ok()) {
-    Warn(absl::StrCat("the checkpoint of step ", step, " could not be saved, training goes on: ",
-                      saved.status().message()));
+    Warn(absl::StrCat("the checkpoint of step ", step,
+                      " could not be saved, training goes on: ", saved.status().message()));
     return;
   }
   v1::SessionRequest report;

@@ -189,10 +189,10 @@ absl::Status Trainer::OnNonFinite(int64_t step, const StepPlace& place) {
     if (non_finite_steps_++ == 0) first_non_finite_ = step;
     return absl::OkStatus();
   }
-  return Permanent(absl::InvalidArgumentError(absl::StrCat(
-      "the loss or its gradient is not a finite number in step ", step, " (epoch ", place.epoch + 1,
-      "): training diverges; lower the learning rate, look for extreme values in the data, or set "
-      "training.non_finite. The step was not applied")));
+  return Permanent(absl::InvalidArgumentError(
+      absl::StrCat("the loss or its gradient is not a finite number in step ", step, " (epoch ", place.epoch + 1,
+                   "): training diverges; lower the learning rate, look for extreme values in the data, or set "
+                   "training.non_finite. The step was not applied")));
 }
 
 absl::Status Trainer::AfterStep(int64_t step) {

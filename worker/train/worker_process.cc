@@ -100,7 +100,8 @@ struct Outcome {
 Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session,
               std::atomic<Communicator*>& abort_target, Failpoints* failpoints) {
   const v1::Welcome& welcome = session.welcome();
-  std::future<absl::StatusOr<Loaded>> loading = std::async(std::launch::async, [&] { return Load(welcome, failpoints); });
+  std::future<absl::StatusOr<Loaded>> loading =
+      std::async(std::launch::async, [&] { return Load(welcome, failpoints); });
   absl::StatusOr<std::unique_ptr<Communicator>> communicator = MakeMpiCommunicator();
   absl::StatusOr<Loaded> loaded = loading.get();
   if (!communicator.ok()) return {communicator.status(), {}};
@@ -118,9 +119,8 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
                        .snapshot_path = welcome.snapshot_path()};
   const SystemClock clock;
   Outcome outcome;
-  auto trainer =
-      Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session, &clock,
-                      failpoints);
+  auto trainer = Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session,
+                                 &clock, failpoints);
   outcome.status = trainer.status();
   if (trainer.ok()) {
     absl::StatusOr<Trainer::Result> result = (*trainer)->Run();

@@ -163,9 +163,8 @@ class CpuDevice final : public Device {
     });
   }
   void CheckFinite(Tensor x, Tensor flag) override {
-    Visit(x.type, [&]<typename T>(T, const auto& k) {
-      *flag.as<double>() = k.all_finite(x.as<T>(), x.elements()) ? 0 : 1;
-    });
+    Visit(x.type,
+          [&]<typename T>(T, const auto& k) { *flag.as<double>() = k.all_finite(x.as<T>(), x.elements()) ? 0 : 1; });
   }
 
  private:
