@@ -149,7 +149,8 @@ std::string LastOutputLine(const std::string& run_dir) {
 std::string GroupMark(const std::string& run_dir) { return "LOCKSTEP_RUN_DIR=" + run_dir; }
 
 int OpenShim(const ShimIdentity& identity) {
-  if (identity.pid <= 0 || identity.boot_id != BootId()) return -1;
+  // Earlier versions wrote no boot.
+  if (identity.pid <= 0 || (!identity.boot_id.empty() && identity.boot_id != BootId())) return -1;
   const int pidfd = pidfd_open(identity.pid, 0);
   if (pidfd < 0) return -1;
   // The start time is read after the pidfd is open, so that both speak of the same process.

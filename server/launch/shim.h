@@ -20,9 +20,9 @@ struct ShimOptions {
   int stop_grace_ms = 4'000;
 };
 
-// Runs the group to its end. SIGTERM, SIGINT and SIGHUP pass a SIGTERM on to the workers, again and again until they have
-// saved and ended; SIGUSR1 kills the group at once. Starts nothing where the run folder has a shim already. Must be
-// called before any thread is started; the process becomes a session leader and a subreaper. Returns its exit code.
+// Runs the group to its end. SIGTERM, SIGINT and SIGHUP pass a SIGTERM on to the workers, again and again until they
+// have saved and ended; SIGUSR1 kills the group at once. Starts nothing where the run folder has a shim already. Must
+// be called before any thread is started; the process becomes a session leader and a subreaper. Returns its exit code.
 int RunShim(const ShimOptions& options);
 
 }  // namespace lockstep::launch
