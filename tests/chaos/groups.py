@@ -8,7 +8,7 @@ import time
 import processes
 
 
-def _struck(run, *programs):
+def struck(run, *programs):
     """Kills one of these programs of the newest group; the moment and the group's generation."""
     generation = run.generation()
     pid = run.lab.random.choice(run.wait("the group runs", lambda: processes.of_job(run.id, *programs)))
@@ -20,7 +20,7 @@ def _struck(run, *programs):
 def _kill(program):
     def fault(lab, row, count):
         def strike(run):
-            moment, generation = _struck(run, program)
+            moment, generation = struck(run, program)
             run.recovered(moment, generation)
 
         with lab.coordinator() as coordinator:
@@ -37,7 +37,7 @@ def kill_both(lab, row, count):
     """A rank and the coordinator at once."""
     def strike(run):
         run.coordinator.process.kill()
-        moment, generation = _struck(run, processes.WORKER)
+        moment, generation = struck(run, processes.WORKER)
         run.coordinator.process.wait()
         run.coordinator.start()
         run.recovered(moment, generation)

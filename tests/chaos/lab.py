@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import random
+import re
 import socket
 import subprocess
 import tempfile
@@ -50,8 +51,8 @@ class Lab:
         self._folder = tempfile.TemporaryDirectory(prefix="lockstep-chaos-data-")
         self.root = pathlib.Path(self._folder.name)
         harness.synthetic_data(self.root, train=STEPS_PER_EPOCH * BATCH, test=200)
-        self.can_audit = subprocess.run([harness.BIN / "lockstep", "audit", "--help"], capture_output=True,
-                                        check=False).returncode == 0
+        commands = subprocess.run([harness.BIN / "lockstep", "--help"], capture_output=True, text=True, check=True)
+        self.can_audit = re.search(r"^  audit\b", commands.stdout, re.MULTILINE) is not None
         self._undisturbed = {}
         self._epoch_seconds = None
 

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that kill themselves at the worst places, and a flipped bit."""
+
+import re
+import time
+
+STEP = ["step.forward", "step.allreduce", "step.before_apply", "step.after_apply"]
+COMMIT = ["commit.before", "commit.after"]
+CHECKPOINT = ["checkpoint.begin", "checkpoint.parameters", "checkpoint.optimizer", "checkpoint.manifest",
+              "checkpoint.renamed"]
+STORE = ["store.begin", "store.changes", "store.commit", "store.committed"]
+LAUNCH = ["coordinator.launch", "coordinator.launched"]
+
+
+def _lines(random, workers):
+    """Each place once, at a random visit to it by a random rank."""
+    rank = lambda: f" rank={random.randrange(workers)}"
+    lines = [f"worker.start kill{rank()}", f"data.read kill{rank()}"]
+    lines += [f"{name} kill hit={random.randint(30, 400)}{rank()}" for name in STEP]
+    lines += [f"{name} kill hit={random.randint(1, 4)}{rank()}" for name in COMMIT]
+    lines += [f"{name} kill hit={random.randint(1, 2)}" for name in CHECKPOINT]
+    lines += [f"{name} kill hit={random.randint(2, 40)}" for name in STORE]
+    # The first launch is part of the submit, whose answer is waited for.
+    return lines + [f"{name} kill hit=2" for name in LAUNCH]
+
+
+class _Armed:
+    """A file of failpoints, and which of them have acted."""
+
+    def __init__(self, path, lines):
+        self.path, self.lines = path, lines
+        path.write_text("\n".join(lines) + "\n")
+
+    def add(self, line):
+        self.lines.append(line)
+        with open(self.path, "a", encoding="ascii") as file:
+            file.write(line + "\n")
+
+    def waiting(self):
+        marks = self.path.with_name(self.path.name + ".fired")
+        fired = {mark.name for mark in marks.iterdir()} if marks.exists() else set()
+        return [line for number, line in enumerate(self.lines, 1) if str(number) not in fired]
+
+
+def _start_again(coordinator):
+    coordinator.process.wait()
+    try:
+        coordinator.start()
+    except AssertionError:
+        # Armed to die there, once.
+        coordinator.process.wait()
+        coordinator.start()
+
+
+def failpoints(lab, row, count):
+    """All places of all programs, `count` times over."""
+    for number in range(count):
+        workers = lab.random.choice(lab.workers)
+        armed = _Armed(lab.root / f"failpoints-{number}", _lines(lab.random, workers))
+        with lab.coordinator(options=["--failpoints", armed.path]) as coordinator:
+            with lab.job(row, coordinator, workers=workers, checkpoint_steps=100) as run:
+                # Its first start is waited for, so that this one is armed for a later one.
+                armed.add("coordinator.start kill")
+                while armed.waiting() and not run.watcher.ended:
+                    if coordinator.process.poll() is not None:
+                        _start_again(coordinator)
+                    run.watcher.pause(0.02)
+                assert not armed.waiting(), f"the job ended and never came to {armed.waiting()}"
+                row.count += len(armed.lines)
+        if row.problems:
+            return
+
+
+def memory_flip(lab, row, count):
+    """One bit of one rank's parameters flips: that rank is named, and the job still ends with the right bits."""
+    for number in range(count):
+        # Among two nobody can tell who is right.
+        workers = lab.random.choice([3, 4])
+        rank = lab.random.randrange(workers)
+        armed = lab.root / f"flip-{number}"
+        armed.write_text(f"memory.flip error rank={rank} hit={lab.random.randint(100, 400)}\n")
+        with lab.coordinator(options=["--failpoints", armed]) as coordinator:
+            with lab.job(row, coordinator, workers=workers, seconds=min(lab.seconds, 4)) as run:
+                told = run.wait("the alarm", lambda: run.watcher.warnings("DIVERGENCE"))
+                assert re.search(rf"rank {rank}\b", told[0]), f"rank {rank} was hit, and told is: {told[0]}"
+                run.recovered(time.time(), measure=False)
+                row.count += 1
+        if row.problems:
+            return
