@@ -45,11 +45,20 @@ absl::Status Handle(Context& context, const JobRecovered& event) {
   const JobId id = job.id;
   const bool was_active = IsActive(job.state);
   if (was_active) {
-    job.adopted = true;
     job.resumed_from = job.Resume();
+    job.agreed = job.resumed_from.step;
+    for (int r = 0; r < job.group_size(); ++r) {
+      // A group that runs has done with its start, also where it is not heard of again.
+      if (job.state == JobState::kRunning) job.ranks[r].phase = Phase::kStep;
+      if (job.ranks[r].farewell == Farewell::kFailed && job.failure.empty() && !job.cancel_requested) {
+        job.failure = absl::StrCat("rank ", r, " (pid ", job.ranks[r].pid, " on host ", job.ranks[r].host,
+                                   ") failed before the coordinator was started again");
+      }
+    }
   } else {
     job.ranks.clear();
   }
+  const bool failed = !job.failure.empty();
   context.state.Add(std::move(job));
   const Job& added = *context.state.Find(id);
   if (was_active) {
@@ -58,6 +67,7 @@ absl::Status Handle(Context& context, const JobRecovered& event) {
     const bool cancelled = added.cancel_requested;
     if (starting) context.Do(StartTimer{id, generation, TimerKind::kStartup, context.limits.startup});
     if (cancelled) context.Do(StartTimer{id, generation, TimerKind::kKill, context.limits.cancel_grace});
+    if (failed) context.Do(KillGroup{id, generation});
     context.Do(StartTimer{id, generation, TimerKind::kWatch, context.limits.watch});
   } else if (added.cancel_requested) {
     MoveTo(context, id, JobState::kCancelled,
@@ -104,15 +114,7 @@ absl::Status Handle(Context& context, const ScaleAsked& event) {
   if (event.workers == job->shape.workers) return absl::OkStatus();
   context.state.Update(event.job, [&](Job& changed) { changed.shape.workers = event.workers; });
   context.Do(StoreScale{event.job, event.workers});
-  const Job& changed = *context.state.Find(event.job);
-  if (!IsActive(changed.state)) {
-    Schedule(context);
-    return absl::OkStatus();
-  }
-  const int possible = std::min(event.workers, changed.group_size() + context.state.free_slots());
-  if (possible != changed.group_size()) {
-    Rescale(context, event.job, absl::StrCat("the number of workers changes to ", event.workers));
-  }
+  Schedule(context);
   return absl::OkStatus();
 }
 
@@ -122,28 +124,33 @@ absl::Status Handle(Context& context, const ResumeAsked& event) {
     return absl::FailedPreconditionError(absl::StrCat("job ", event.job.id, " has not ended"));
   }
   Job job = event.job;
-  if (event.from_step.has_value() && *event.from_step != job.shape.first_step &&
-      !job.checkpoints.contains(*event.from_step)) {
-    return absl::NotFoundError(absl::StrCat("job ", job.id, " has no checkpoint at step ", *event.from_step));
-  }
+  // They went with the job's end.
+  job.snapshots.clear();
   const int64_t step = event.from_step.value_or(job.Resume().step);
+  const bool known = job.checkpoints.contains(step) || (step == job.shape.first_step && step == 0);
+  if (!known || step > job.committed) {
+    return absl::NotFoundError(absl::StrCat("job ", job.id, " has no checkpoint at step ", step));
+  }
   if (!event.from_step.has_value() && job.state == JobState::kSucceeded) {
     return absl::FailedPreconditionError(
         absl::StrCat("job ", job.id, " has succeeded: say with from_step where it should begin again"));
   }
-  job.committed = std::min(job.committed, step);
-  job.high_water = std::min(job.high_water, step);
+  job.committed = step;
+  job.high_water = step;
   // What lies after this place is done, reported and saved again.
   job.epochs = step / std::max<int64_t>(1, job.shape.steps_per_epoch);
   job.checkpoints.erase(job.checkpoints.upper_bound(step), job.checkpoints.end());
-  job.snapshots.clear();
   job.ranks.clear();
   job.causes.clear();
   job.cancel_requested = false;
   job.cancel_reason.clear();
   job.state = JobState::kQueued;
+  ++job.generation;
   const JobId id = job.id;
+  const int64_t generation = job.generation;
   context.state.Add(std::move(job));
+  // Now, not when there are slots: what is answered here must still be so after a restart.
+  context.Do(StoreGeneration{id, generation, step});
   MoveTo(context, id, JobState::kQueued, absl::StrCat("resumed; goes on at step ", step));
   Schedule(context);
   return absl::OkStatus();
@@ -203,9 +210,7 @@ absl::Status Handle(Context& context, const DrainAsked&) {
   if (context.state.draining()) return absl::OkStatus();
   context.state.set_draining(true);
   std::vector<JobId> active;
-  for (const auto& [order, job] : context.state.jobs()) {
-    if (IsActive(job.state)) active.push_back(job.id);
-  }
+  for (const int64_t order : context.state.active()) active.push_back(context.state.jobs().at(order).id);
   for (const JobId& id : active) {
     context.state.Update(id, [](Job& job) { job.draining = true; });
     const Job& job = *context.state.Find(id);

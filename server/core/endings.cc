@@ -2,6 +2,7 @@
 // How groups start and end, and how jobs go on.
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +10,8 @@
 
 namespace lockstep::core {
 namespace {
+
+constexpr char kNowhereToStart[] = "the checkpoint it starts from cannot be used";
 
 // What the group's end says beyond the cause that is already known.
 std::string WithExit(const std::string& cause, const GroupExit& exit) {
@@ -22,9 +25,10 @@ std::string WithLastOutput(std::string text, const GroupExit& exit) {
   return text;
 }
 
+// All that a job is for is stored before a worker says that it succeeded; how its process then ends,
+// and whether its shim lived to tell, changes nothing.
 bool Succeeded(const Job& job) {
-  return job.failure.empty() && job.AllSaid(Farewell::kSucceeded) && job.exit->reported && job.exit->signal == 0 &&
-         job.exit->exit_code == 0 && job.committed == job.shape.total_steps;
+  return job.failure.empty() && job.AllSaid(Farewell::kSucceeded) && job.committed == job.shape.total_steps;
 }
 
 std::string WhyFailed(const Job& job) {
@@ -35,11 +39,8 @@ std::string WhyFailed(const Job& job) {
         absl::StrCat("the worker group ended before every worker was connected: ", DescribeExit(exit)), exit);
   }
   if (job.AllSaid(Farewell::kSucceeded)) {
-    if (job.committed != job.shape.total_steps) {
-      return absl::StrCat("every worker said that it succeeded, but only ", job.committed, " of ",
-                          job.shape.total_steps, " steps are committed");
-    }
-    return WithLastOutput(absl::StrCat("every worker said that it succeeded, but ", DescribeExit(exit)), exit);
+    return absl::StrCat("every worker said that it succeeded, but only ", job.committed, " of ", job.shape.total_steps,
+                        " steps are committed");
   }
   return WithLastOutput(absl::StrCat("the worker group ended too early: ", DescribeExit(exit)), exit);
 }
@@ -67,8 +68,13 @@ void StartGroup(Context& context, const JobId& id, int workers, const std::strin
     ++job.generation;
     job.committed = resume.step;
     job.checkpoints.erase(job.checkpoints.upper_bound(resume.step), job.checkpoints.end());
-    job.snapshots.erase(job.snapshots.upper_bound(resume.step), job.snapshots.end());
+    // The launcher keeps those of one generation only.
+    std::erase_if(job.snapshots, [&](const auto& entry) {
+      return entry.first > resume.step || entry.second != resume.snapshot_generation;
+    });
     job.resumed_from = resume;
+    job.agreed = resume.step;
+    job.diverged = false;
     job.ranks.assign(workers, Rank{});
     for (Rank& rank : job.ranks) rank.leased_end = resume.step;
     job.digests.clear();
@@ -77,7 +83,6 @@ void StartGroup(Context& context, const JobId& id, int workers, const std::strin
     job.resume_unusable = false;
     job.draining = false;
     job.rescaling = false;
-    job.adopted = false;
     job.exit.reset();
   });
   const Job& job = *context.state.Find(id);
@@ -94,12 +99,14 @@ void StartGroup(Context& context, const JobId& id, int workers, const std::strin
 // The group of an active job is gone: the next one takes its slots and what is free besides.
 void StartAgain(Context& context, const JobId& id, const std::string& why) {
   const Job& job = *context.state.Find(id);
-  const int available = std::max(1, job.group_size() + context.state.free_slots());
-  if (job.shape.first_step > 0 && job.Resume().path.empty() && job.Resume().snapshot_generation == 0) {
-    MoveTo(context, id, JobState::kFailed, absl::StrCat(why, "; the checkpoint it starts from cannot be used"));
+  if (job.HasNowhereToStart()) {
+    MoveTo(context, id, JobState::kFailed, absl::StrCat(why, "; ", kNowhereToStart));
     return;
   }
-  if (job.group_size() + context.state.free_slots() < 1) {
+  // Free slots are for those who wait, if somebody does.
+  const int free = context.state.free_slots();
+  const int available = job.group_size() + (context.state.FirstQueued() == nullptr ? free : std::min(0, free));
+  if (available < 1) {
     MoveTo(context, id, JobState::kQueued, absl::StrCat(why, "; waits for a slot"));
     return;
   }
@@ -108,18 +115,23 @@ void StartAgain(Context& context, const JobId& id, const std::string& why) {
 
 // A group ended that should not have.
 void Restart(Context& context, const JobId& id) {
-  const std::string cause = WhyFailed(*context.state.Find(id));
-  const bool unusable = context.state.Find(id)->resume_unusable;
-  context.state.Update(id, [&](Job& job) {
-    ++job.restarts;
-    // One place less to go on from: there cannot be many of these.
-    if (!unusable) job.causes.push_back(cause);
-    if (!unusable) return;
-    if (job.resumed_from.snapshot_generation != 0) job.snapshots.clear();
-    if (!job.resumed_from.path.empty()) job.checkpoints.erase(job.resumed_from.step);
-  });
   const Job& job = *context.state.Find(id);
-  if (unusable && !job.resumed_from.path.empty()) context.Do(VoidCheckpoint{id, job.resumed_from.step});
+  const std::string cause = WhyFailed(job);
+  const bool from_snapshot = job.resume_unusable && job.resumed_from.snapshot_generation != 0;
+  const bool from_checkpoint = job.resume_unusable && !job.resumed_from.path.empty();
+  context.state.Update(id, [&](Job& changed) {
+    ++changed.restarts;
+    if (from_snapshot) changed.snapshots.clear();
+    if (from_checkpoint) changed.checkpoints.erase(changed.resumed_from.step);
+    if (from_snapshot || from_checkpoint) {
+      // One place less to go on from: there cannot be many of these, and what follows is progress again.
+      changed.high_water = changed.Resume().step;
+    } else {
+      changed.causes.push_back(cause);
+    }
+  });
+  if (from_snapshot) context.Do(VoidSnapshots{id, -1});
+  if (from_checkpoint) context.Do(VoidCheckpoint{id, job.resumed_from.step});
   if (static_cast<int>(job.causes.size()) > context.limits.restart_budget) {
     std::string reason = absl::StrCat("no progress through ", context.limits.restart_budget, " restarts");
     for (size_t i = 0; i < job.causes.size(); ++i) {
@@ -129,6 +141,47 @@ void Restart(Context& context, const JobId& id) {
     return;
   }
   StartAgain(context, id, cause);
+}
+
+// Running groups that should have another number of workers, and how many. What is free is shared out
+// anew each time, oldest job first, so that nobody else gets what was promised to a group that is still
+// on its way to another size.
+std::vector<std::pair<JobId, int>> SizesToBe(const State& state) {
+  std::map<int64_t, int> sizes;
+  int missing = -state.free_slots();
+  for (const int64_t order : state.active()) {
+    const Job& job = state.jobs().at(order);
+    sizes[order] = std::min(job.shape.workers, job.group_size());
+    missing -= job.group_size() - sizes[order];
+  }
+  // There are fewer slots than before: the newest give way.
+  for (auto it = sizes.rbegin(); it != sizes.rend() && missing > 0; ++it) {
+    const int less = std::min(missing, it->second);
+    it->second -= less;
+    missing -= less;
+  }
+  int free = state.FirstQueued() == nullptr ? state.free_slots() : 0;
+  std::vector<std::pair<JobId, int>> changes;
+  for (auto& [order, size] : sizes) {
+    const Job& job = state.jobs().at(order);
+    if (!job.cancel_requested && size == job.group_size()) {
+      const int more = std::max(0, std::min(free, job.shape.workers - size));
+      size += more;
+      free -= more;
+    }
+    if (job.state == JobState::kRunning && size != job.group_size()) changes.emplace_back(job.id, size);
+  }
+  return changes;
+}
+
+// Sees that the group stops and starts again with what is then asked for and free.
+void Rescale(Context& context, const JobId& id, int workers) {
+  const Job& job = *context.state.Find(id);
+  if (job.rescaling || job.draining || job.cancel_requested || !job.failure.empty() || job.exit.has_value()) return;
+  const int64_t generation = job.generation;
+  context.state.Update(id, [](Job& changed) { changed.rescaling = true; });
+  StopGroup(context, id, absl::StrCat("the number of workers changes to ", workers), false);
+  context.Do(StartTimer{id, generation, TimerKind::kKill, context.limits.scale_grace});
 }
 
 // The ticks that a rank may be without progress.
@@ -163,23 +216,17 @@ void MoveTo(Context& context, const JobId& id, JobState to, const std::string& r
 void Schedule(Context& context) {
   if (context.state.draining()) return;
   while (const Job* first = context.state.FirstQueued()) {
+    const JobId id = first->id;
+    if (first->HasNowhereToStart()) {
+      MoveTo(context, id, JobState::kFailed, kNowhereToStart);
+      continue;
+    }
     // A job that was submitted when there were more slots runs with all there are.
     const int workers = std::min(first->shape.workers, context.state.slots());
-    if (workers > context.state.free_slots() || workers < 1) return;
-    StartGroup(context, JobId(first->id), workers, "");
+    if (workers > context.state.free_slots() || workers < 1) break;
+    StartGroup(context, id, workers, "");
   }
-  // Nobody waits: running jobs that have fewer workers than they asked for get what is free.
-  std::vector<JobId> small;
-  for (const auto& [order, job] : context.state.jobs()) {
-    if (job.state == JobState::kRunning && job.group_size() < job.shape.workers) small.push_back(job.id);
-  }
-  int free = context.state.free_slots();
-  for (const JobId& id : small) {
-    if (free < 1) return;
-    const Job& job = *context.state.Find(id);
-    free -= job.shape.workers - job.group_size();
-    Rescale(context, id, "there are free slots");
-  }
+  for (const auto& [id, workers] : SizesToBe(context.state)) Rescale(context, id, workers);
 }
 
 void StopGroup(Context& context, const JobId& id, const std::string& reason, bool checkpoint) {
@@ -189,13 +236,10 @@ void StopGroup(Context& context, const JobId& id, const std::string& reason, boo
   }
 }
 
-void Rescale(Context& context, const JobId& id, const std::string& reason) {
+void MarkFailed(Context& context, const JobId& id, int rank) {
+  context.state.Update(id, [&](Job& job) { job.ranks[rank].farewell = Farewell::kFailed; });
   const Job& job = *context.state.Find(id);
-  if (!IsActive(job.state) || job.rescaling || job.draining || job.cancel_requested || !job.failure.empty()) return;
-  const int64_t generation = job.generation;
-  context.state.Update(id, [](Job& changed) { changed.rescaling = true; });
-  StopGroup(context, id, reason, false);
-  context.Do(StartTimer{id, generation, TimerKind::kKill, context.limits.scale_grace});
+  context.Do(StoreRank{id, job.generation, rank, job.ranks[rank]});
 }
 
 void Watch(Context& context, const JobId& id) {
@@ -270,7 +314,7 @@ void SettleIfOver(Context& context, const JobId& id, bool force) {
 }
 
 void ReportIfDrained(Context& context) {
-  if (context.state.draining() && context.state.active() == 0) context.Do(Drained{});
+  if (context.state.draining() && context.state.active().empty()) context.Do(Drained{});
 }
 
 }  // namespace lockstep::core

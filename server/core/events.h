@@ -126,9 +126,10 @@ struct TimerFired {
 // The coordinator is asked to stop.
 struct DrainAsked {};
 
-using Event = std::variant<JobSubmitted, JobRecovered, CancelAsked, ScaleAsked, ResumeAsked, HelloSaid, HeartbeatSaid,
-                           LeaseAsked, StepsReported, EpochReported, WarningReported, CheckpointReported,
-                           DigestReported, GoodbyeSaid, SessionEnded, LaunchFailed, GroupExited, TimerFired, DrainAsked>;
+using Event =
+    std::variant<JobSubmitted, JobRecovered, CancelAsked, ScaleAsked, ResumeAsked, HelloSaid, HeartbeatSaid, LeaseAsked,
+                 StepsReported, EpochReported, WarningReported, CheckpointReported, DigestReported, GoodbyeSaid,
+                 SessionEnded, LaunchFailed, GroupExited, TimerFired, DrainAsked>;
 
 // --- What is to be done. First all that is to be stored, in one transaction; then the rest, in order.
 
@@ -139,7 +140,7 @@ struct StoreState {
   std::string reason;
   int64_t generation = 0;
 };
-// The next generation begins at `first_step`; ledger rows from there on are void.
+// The next generation begins at `first_step`; ledger rows from there on, and checkpoints past it, are void.
 struct StoreGeneration {
   JobId job;
   int64_t generation = 0;
@@ -179,6 +180,11 @@ struct StoreRank {
 struct VoidCheckpoint {
   JobId job;
   int64_t step = 0;
+};
+// Snapshots of the states after more than `after` steps must not be used any more.
+struct VoidSnapshots {
+  JobId job;
+  int64_t after = 0;
 };
 // The number of workers asked for.
 struct StoreScale {
@@ -258,8 +264,8 @@ struct Drained {};
 
 using Effect =
     std::variant<StoreState, StoreGeneration, StoreSteps, StoreDigest, StoreEpoch, StoreCheckpoint, StoreRank,
-                 VoidCheckpoint, StoreScale, StoreCancelRequest, StoreWorker, StoreWarning, Launch, KillGroup,
-                 SendWelcome, SendLease, SendStop, SendAck, StartTimer, DropSnapshots, Drained>;
+                 VoidCheckpoint, VoidSnapshots, StoreScale, StoreCancelRequest, StoreWorker, StoreWarning, Launch,
+                 KillGroup, SendWelcome, SendLease, SendStop, SendAck, StartTimer, DropSnapshots, Drained>;
 
 // Time limits.
 struct Limits {

@@ -45,6 +45,11 @@ ResumePoint Job::Resume() const {
   return point;
 }
 
+bool Job::HasNowhereToStart() const {
+  const ResumePoint point = Resume();
+  return shape.first_step > 0 && point.path.empty() && point.snapshot_generation == 0;
+}
+
 bool Job::AllSeen() const {
   return std::all_of(ranks.begin(), ranks.end(), [](const Rank& rank) { return rank.seen; });
 }

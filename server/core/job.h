@@ -92,7 +92,7 @@ struct Job {
   int64_t order = 0;
   JobShape shape;
   JobState state = JobState::kQueued;
-  // Launches so far; the fencing token of the current one.
+  // The fencing token: one more for each launch, and where people send the job back to an earlier step.
   int64_t generation = 0;
   // Steps [0, committed) are done and in the ledger.
   int64_t committed = 0;
@@ -102,7 +102,7 @@ struct Job {
   std::map<int64_t, int64_t> snapshots;
   // Epochs that are reported.
   int64_t epochs = 0;
-  // The most steps that were ever committed.
+  // The most steps that were ever committed, but for what a damaged place to go on from took back.
   int64_t high_water = 0;
   // Groups started again after one ended too early.
   int64_t restarts = 0;
@@ -114,6 +114,10 @@ struct Job {
   // Of the current generation:
   std::vector<Rank> ranks;
   ResumePoint resumed_from;
+  // The newest step at which all ranks were known to hold the same parameters.
+  int64_t agreed = 0;
+  // They do not any more: nothing that the group reports counts.
+  bool diverged = false;
   // Digests by step, one per rank, empty where not yet reported.
   std::map<int64_t, std::vector<std::string>> digests;
   // Why the group must fail, the first cause only.
@@ -124,14 +128,14 @@ struct Job {
   bool resume_unusable = false;
   // Told to stop so that it can start with another number of workers.
   bool rescaling = false;
-  // What an earlier coordinator left is still to be heard of.
-  bool adopted = false;
   // Told to stop with a checkpoint because the coordinator stops.
   bool draining = false;
   std::optional<GroupExit> exit;
 
   // The newest snapshot or checkpoint that the ledger covers; shape.first_step without either where there is none.
   ResumePoint Resume() const;
+  // Its first steps are another job's, and there is no state to go on from.
+  bool HasNowhereToStart() const;
   int group_size() const { return static_cast<int>(ranks.size()); }
   bool AllSeen() const;
   bool AnyConnected() const;

@@ -23,14 +23,16 @@ struct Context {
 
 // Moves the job and stores it; ended jobs leave the state.
 void MoveTo(Context& context, const JobId& id, JobState to, const std::string& reason);
-// Starts queued jobs, strictly first come first served, while the first one fits.
+// Starts queued jobs, strictly first come first served, while the first one fits; then sees that running
+// groups get the size that they should have.
 void Schedule(Context& context);
+// Stores that the rank has failed: should the coordinator die before the group has ended, the next one
+// knows that it must.
+void MarkFailed(Context& context, const JobId& id, int rank);
 // Notes the first cause of a failure and sees that the group ends.
 void FailGroup(Context& context, const JobId& id, const std::string& cause, std::chrono::milliseconds grace);
 // Asks every connected worker to stop after the step they agree on.
 void StopGroup(Context& context, const JobId& id, const std::string& reason, bool checkpoint);
-// The group should have another number of workers: sees that it stops and starts again.
-void Rescale(Context& context, const JobId& id, const std::string& reason);
 // The watchdog looks at the group.
 void Watch(Context& context, const JobId& id);
 // Decides how the job goes on once its group is gone and its sessions are over.

@@ -67,6 +67,9 @@ absl::Status CheckReport(Context& context, const FromWorker& from, bool* repeate
   if (rank.farewell != Farewell::kNone) {
     return absl::FailedPreconditionError(absl::StrCat("rank ", from.rank, " has said goodbye"));
   }
+  if (context.state.Find(from.job)->diverged) {
+    return absl::FailedPreconditionError("the group's parameters differ: nothing that it does counts");
+  }
   return absl::OkStatus();
 }
 
@@ -91,29 +94,45 @@ int OddRank(const std::vector<std::string>& digests) {
 // All ranks' digests of a step are there.
 void CompareDigests(Context& context, const JobId& id, int64_t step, const std::vector<std::string>& digests) {
   // Earlier ones that are still open were asked of a coordinator that is gone.
-  context.state.Update(id,
-                       [&](Job& job) { job.digests.erase(job.digests.begin(), job.digests.upper_bound(step)); });
+  context.state.Update(id, [&](Job& job) { job.digests.erase(job.digests.begin(), job.digests.upper_bound(step)); });
   const auto same = [&](const std::string& digest) { return digest == digests[0]; };
-  if (std::all_of(digests.begin(), digests.end(), same)) return;
+  if (std::all_of(digests.begin(), digests.end(), same)) {
+    context.state.Update(id, [&](Job& job) { job.agreed = std::max(job.agreed, step); });
+    return;
+  }
   const int odd = OddRank(digests);
   const std::string& right = digests[odd == 0 ? 1 : 0];
   const std::string cause =
       absl::StrCat("the parameters of ", NameOfRank(*context.state.Find(id), odd), " differ after step ", step,
                    ": digest ", digests[odd], ", others have ", right);
   context.Do(StoreWarning{id, WarningKind::kDivergence, cause});
-  // What was saved since then may be damaged too.
+  // What was saved since they were last known to agree may be damaged too.
+  const int64_t agreed = context.state.Find(id)->agreed;
+  const auto& checkpoints = context.state.Find(id)->checkpoints;
+  for (auto it = checkpoints.upper_bound(agreed); it != checkpoints.end(); ++it) {
+    context.Do(VoidCheckpoint{id, it->first});
+  }
+  context.Do(VoidSnapshots{id, agreed});
   context.state.Update(id, [&](Job& job) {
-    job.snapshots.clear();
-    job.checkpoints.erase(job.checkpoints.lower_bound(step), job.checkpoints.end());
+    job.diverged = true;
+    job.snapshots.erase(job.snapshots.upper_bound(agreed), job.snapshots.end());
+    job.checkpoints.erase(job.checkpoints.upper_bound(agreed), job.checkpoints.end());
   });
+  MarkFailed(context, id, odd);
   FailGroup(context, id, cause, std::chrono::milliseconds(0));
 }
 
-absl::Status AddDigests(Context& context, const FromWorker& from,
-                        const std::vector<std::pair<int64_t, std::string>>& digests) {
+absl::Status CheckDigests(const Job& job, const std::vector<std::pair<int64_t, std::string>>& digests) {
   for (const auto& [step, digest] : digests) {
     if (digest.empty() || digest.size() > 128) return absl::InvalidArgumentError("a digest has 1 to 128 characters");
+    if (step < 0 || step > job.shape.total_steps) {
+      return absl::InvalidArgumentError(absl::StrCat("a digest of step ", step, " of ", job.shape.total_steps));
+    }
   }
+  return absl::OkStatus();
+}
+
+void AddDigests(Context& context, const FromWorker& from, const std::vector<std::pair<int64_t, std::string>>& digests) {
   for (const auto& [step, digest] : digests) {
     context.state.Update(from.job, [&, step = step, digest = digest](Job& job) {
       auto& of_step = job.digests[step];
@@ -123,11 +142,10 @@ absl::Status AddDigests(Context& context, const FromWorker& from,
     });
     const Job& job = *context.state.Find(from.job);
     const auto found = job.digests.find(step);
-    if (found == job.digests.end()) continue;
+    if (found == job.digests.end() || job.diverged) continue;
     const std::vector<std::string> all = found->second;
     if (std::find(all.begin(), all.end(), "") == all.end()) CompareDigests(context, from.job, step, all);
   }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -154,23 +172,25 @@ absl::Status Handle(Context& context, const HelloSaid& event) {
     rank.host = event.host;
     rank.pid = event.pid;
     rank.quiet_ticks = 0;
-    rank.leased_end = std::max(rank.leased_end, std::min(event.leased_end, changed.shape.total_steps));
+    // What it holds, not what it was sent: a lease may be lost with its stream.
+    rank.leased_end = std::max(changed.resumed_from.step, std::min(event.leased_end, changed.shape.total_steps));
   });
   job = context.state.Find(event.job);
   const Rank& rank = job->ranks[event.rank];
   context.Do(StoreWorker{event.job, event.generation, event.rank, event.host, event.pid, true});
   context.Do(StoreRank{event.job, event.generation, event.rank, rank});
   context.Do(SendWelcome{event.job, event.rank, job->shape, job->resumed_from, rank.last_report});
+  // Wishes that an earlier stream may not have brought.
+  if (job->cancel_requested || job->draining || job->rescaling) {
+    context.Do(SendStop{event.job, event.rank, "it was asked before", job->draining && !job->cancel_requested});
+  }
   if (job->state == JobState::kStarting && job->AllSeen()) {
     const int workers = job->group_size();
     MoveTo(context, event.job, JobState::kRunning,
            workers == 1 ? std::string("the worker is connected")
                         : absl::StrCat("all ", workers, " workers are connected"));
-  }
-  // Wishes that an earlier stream may not have brought.
-  job = context.state.Find(event.job);
-  if (job->cancel_requested || job->draining || job->rescaling) {
-    context.Do(SendStop{event.job, event.rank, "it was asked before", job->draining && !job->cancel_requested});
+    // Slots may have become free, or a wish to scale come, while it started.
+    Schedule(context);
   }
   return absl::OkStatus();
 }
@@ -219,7 +239,7 @@ absl::Status Handle(Context& context, const StepsReported& event) {
     return absl::FailedPreconditionError(
         absl::StrCat(range, " were not leased: the lease ends at ", job->ranks[0].leased_end));
   }
-  if (absl::Status status = AddDigests(context, event, event.digests); !status.ok()) return status;
+  if (absl::Status status = CheckDigests(*job, event.digests); !status.ok()) return status;
   context.state.Update(event.job, [&](Job& changed) {
     changed.committed = event.end_step;
     if (event.end_step > changed.high_water) changed.causes.clear();
@@ -231,6 +251,7 @@ absl::Status Handle(Context& context, const StepsReported& event) {
   context.Do(StoreSteps{event.job, event.generation, event.first_step, event.end_step, event.snapshot});
   for (const auto& [step, digest] : event.digests) context.Do(StoreDigest{event.job, step, digest});
   Accept(context, event);
+  AddDigests(context, event, event.digests);
   return absl::OkStatus();
 }
 
@@ -258,6 +279,7 @@ absl::Status Handle(Context& context, const WarningReported& event) {
 absl::Status Handle(Context& context, const CheckpointReported& event) {
   bool repeated = false;
   if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
+  if (event.rank != 0) return absl::InvalidArgumentError("only rank 0 saves checkpoints");
   const Job* job = context.state.Find(event.job);
   if (event.step < 0 || event.step > job->shape.total_steps) {
     return absl::InvalidArgumentError(
@@ -281,8 +303,9 @@ absl::Status Handle(Context& context, const CheckpointReported& event) {
 absl::Status Handle(Context& context, const DigestReported& event) {
   bool repeated = false;
   if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
-  if (absl::Status status = AddDigests(context, event, event.digests); !status.ok()) return status;
+  if (absl::Status status = CheckDigests(*context.state.Find(event.job), event.digests); !status.ok()) return status;
   Accept(context, event);
+  AddDigests(context, event, event.digests);
   return absl::OkStatus();
 }
 
@@ -299,9 +322,8 @@ absl::Status Handle(Context& context, const GoodbyeSaid& event) {
   if (event.farewell == Farewell::kFailed && !job.cancel_requested) {
     const std::string own_name = absl::StrCat("rank ", event.rank, ": ");
     const std::string message(absl::StripPrefix(event.message, own_name));
-    const std::string cause =
-        absl::StrCat(NameOfRank(job, event.rank),
-                     " failed: ", message.empty() ? "it gave no reason; see the job's log" : message);
+    const std::string cause = absl::StrCat(
+        NameOfRank(job, event.rank), " failed: ", message.empty() ? "it gave no reason; see the job's log" : message);
     if (event.resume_unusable && !job.resume_unusable) {
       context.Do(StoreWarning{event.job, WarningKind::kResumeUnusable, cause});
     }
@@ -325,6 +347,7 @@ absl::Status Handle(Context& context, const SessionEnded& event) {
   context.Do(StoreWorker{event.job, event.generation, event.rank, rank.host, rank.pid, false});
   // A stream that only broke is opened again; the watchdog looks after one that is not.
   if (rank.farewell == Farewell::kNone && (event.process_gone || !event.refusal.empty())) {
+    MarkFailed(context, event.job, event.rank);
     FailGroup(context, event.job,
               event.refusal.empty()
                   ? absl::StrCat(NameOfRank(*job, event.rank), " died: its session ended without goodbye")

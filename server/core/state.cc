@@ -64,7 +64,7 @@ void State::Index(const Job& job) {
   if (job.state == JobState::kQueued) queued_.insert(job.order);
   if (IsActive(job.state)) {
     used_slots_ += job.group_size();
-    ++active_;
+    active_.insert(job.order);
   }
 }
 
@@ -72,7 +72,7 @@ void State::Unindex(const Job& job) {
   if (job.state == JobState::kQueued) queued_.erase(job.order);
   if (IsActive(job.state)) {
     used_slots_ -= job.group_size();
-    --active_;
+    active_.erase(job.order);
   }
 }
 

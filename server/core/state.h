@@ -22,7 +22,8 @@ class State {
   int free_slots() const { return slots_ - used_slots_; }
   bool draining() const { return draining_; }
   size_t size() const { return jobs_.size(); }
-  size_t active() const { return active_; }
+  // Places in the order of submission of those that hold slots.
+  const std::set<int64_t>& active() const { return active_; }
   // Null where there is no live job of that id. The pointer lives until the next change.
   const Job* Find(const JobId& id) const;
   // The queued job that came first; null where nothing waits.
@@ -58,11 +59,11 @@ class State {
 
   int slots_;
   int used_slots_ = 0;
-  size_t active_ = 0;
   bool draining_ = false;
   std::map<int64_t, Job> jobs_;
   std::unordered_map<JobId, int64_t> order_of_;
   std::set<int64_t> queued_;
+  std::set<int64_t> active_;
   // What a job was at Mark; nullopt: it was not there.
   std::map<int64_t, std::optional<Job>> undo_;
   bool undo_draining_ = false;

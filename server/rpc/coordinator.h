@@ -160,6 +160,7 @@ class Coordinator {
   void StageOne(const core::StoreDigest& effect, Input& input, Round& round);
   void StageOne(const core::StoreRank& effect, Input& input, Round& round);
   void StageOne(const core::VoidCheckpoint& effect, Input& input, Round& round);
+  void StageOne(const core::VoidSnapshots& effect, Input& input, Round& round);
   void StageOne(const core::StoreScale& effect, Input& input, Round& round);
   void StageOne(const core::SendAck& effect, Input& input, Round& round);
   void StageOne(const core::DropSnapshots& effect, Input& input, Round& round);

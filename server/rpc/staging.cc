@@ -170,6 +170,10 @@ void Coordinator::StageOne(const core::VoidCheckpoint& effect, Input&, Round& ro
   round.changes.push_back(store::DropCheckpoint{effect.job, effect.step});
 }
 
+void Coordinator::StageOne(const core::VoidSnapshots& effect, Input&, Round& round) {
+  round.changes.push_back(store::DropSnapshots{effect.job, effect.after});
+}
+
 void Coordinator::StageOne(const core::StoreScale& effect, Input&, Round& round) { Touch(effect.job, round); }
 
 void Coordinator::StageOne(const core::StoreWarning& effect, Input& input, Round& round) {

@@ -13,6 +13,7 @@
 #include "common/digest.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/errors.h"
+#include "server/rpc/replay.h"
 
 namespace lockstep::rpc {
 
@@ -100,22 +101,22 @@ grpc::ServerUnaryReactor* TrainingServiceImpl::SubmitJob(grpc::CallbackServerCon
                    absl::StrCat("asks for ", workers, " workers but the coordinator has ", context_.slots,
                                 " slots: ask for fewer, or start lockstepd with --slots=", workers, " or more"));
   }
+  Submission submission{request->spec(),
+                        {.workers = workers,
+                         .threads_per_worker = std::max(1, request->spec().resources().threads_per_worker()),
+                         .logical_shards = plan.logical_shards,
+                         .total_steps = plan.total_steps,
+                         .steps_per_epoch = plan.steps_per_epoch},
+                        request->request_id(),
+                        {}};
+  ResolveReplay(*context_.store, submission, violations);
   if (!violations.empty()) {
     Finish(reactor, "SubmitJob", ToGrpc(violations, "spec."));
     return reactor;
   }
-  Submission submission{
-      request->spec(),
-      {.workers = workers,
-       .threads_per_worker = std::max(1, request->spec().resources().threads_per_worker()),
-       .logical_shards = plan.logical_shards,
-       .total_steps = plan.total_steps,
-       .steps_per_epoch = plan.steps_per_epoch},
-      request->request_id(),
-      {}};
   if (request->validate_only()) {
     *response->mutable_job()->mutable_spec() = request->spec();
-    response->mutable_job()->mutable_progress()->set_total_steps(plan.total_steps);
+    response->mutable_job()->mutable_progress()->set_total_steps(submission.shape.total_steps);
     response->mutable_job()->mutable_progress()->set_total_epochs(request->spec().training().epochs());
     Finish(reactor, "SubmitJob", grpc::Status::OK);
     return reactor;
@@ -175,19 +176,13 @@ grpc::ServerUnaryReactor* TrainingServiceImpl::CancelJob(grpc::CallbackServerCon
                                                          const v1::CancelJobRequest* request,
                                                          v1::CancelJobResponse* response) {
   auto* reactor = call->DefaultReactor();
-  context_.coordinator->Cancel(
-      request->job_id(), request->reason().substr(0, kMaxReason),
-      [=, this, job_id = request->job_id()](const absl::Status& status, const std::string&) {
-        grpc::Status answer =
-            absl::IsNotFound(status) || status.ok() ? Load(job_id, response->mutable_job()) : ToGrpc(status);
-        // Not live, but stored: it has ended.
-        if (absl::IsNotFound(status) && answer.ok()) {
-          answer = ToGrpc(absl::FailedPreconditionError(
-                              absl::StrCat("job ", job_id, " has ended already: ", response->job().reason())),
-                          "JOB_ENDED");
-        }
-        Finish(reactor, "CancelJob", answer);
-      });
+  context_.coordinator->Cancel(request->job_id(), request->reason().substr(0, kMaxReason),
+                               [=, this, job_id = request->job_id()](const absl::Status& status, const std::string&) {
+                                 grpc::Status answer =
+                                     status.ok() ? Load(job_id, response->mutable_job()) : ToGrpc(status);
+                                 if (absl::IsNotFound(status)) answer = NotLive(job_id);
+                                 Finish(reactor, "CancelJob", answer);
+                               });
   return reactor;
 }
 

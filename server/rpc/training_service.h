@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -46,6 +47,19 @@ class TrainingServiceImpl final : public lockstep::v1::TrainingService::Callback
                                      lockstep::v1::ListJobsResponse* response) override;
   grpc::ServerUnaryReactor* CancelJob(grpc::CallbackServerContext* call, const lockstep::v1::CancelJobRequest* request,
                                       lockstep::v1::CancelJobResponse* response) override;
+  grpc::ServerUnaryReactor* ScaleJob(grpc::CallbackServerContext* call, const lockstep::v1::ScaleJobRequest* request,
+                                     lockstep::v1::ScaleJobResponse* response) override;
+  grpc::ServerUnaryReactor* ResumeJob(grpc::CallbackServerContext* call, const lockstep::v1::ResumeJobRequest* request,
+                                      lockstep::v1::ResumeJobResponse* response) override;
+  grpc::ServerUnaryReactor* ListCheckpoints(grpc::CallbackServerContext* call,
+                                            const lockstep::v1::ListCheckpointsRequest* request,
+                                            lockstep::v1::ListCheckpointsResponse* response) override;
+  grpc::ServerUnaryReactor* ListLedger(grpc::CallbackServerContext* call,
+                                       const lockstep::v1::ListLedgerRequest* request,
+                                       lockstep::v1::ListLedgerResponse* response) override;
+  grpc::ServerUnaryReactor* ListDigests(grpc::CallbackServerContext* call,
+                                        const lockstep::v1::ListDigestsRequest* request,
+                                        lockstep::v1::ListDigestsResponse* response) override;
   grpc::ServerWriteReactor<lockstep::v1::WatchJobResponse>* WatchJob(
       grpc::CallbackServerContext* call, const lockstep::v1::WatchJobRequest* request) override;
   grpc::ServerWriteReactor<lockstep::v1::WatchLogsResponse>* WatchLogs(
@@ -56,6 +70,12 @@ class TrainingServiceImpl final : public lockstep::v1::TrainingService::Callback
   void Finish(grpc::ServerUnaryReactor* reactor, const char* method, const grpc::Status& status) const;
   // The stored job, or a status as clients get it.
   grpc::Status Load(const std::string& job_id, lockstep::v1::Job* job) const;
+  // Why a job that is not live cannot be changed: it has ended, or there is none.
+  grpc::Status NotLive(const std::string& job_id) const;
+  // Why a job cannot be resumed: there is none, or it has no such checkpoint.
+  grpc::Status NoSuchCheckpoint(const lockstep::v1::ResumeJobRequest& request) const;
+  // How many samples an epoch has; 0 where the data is not what it was.
+  int64_t TrainSamples(const lockstep::v1::Job& job, int64_t steps_per_epoch) const;
 
   const ServiceContext context_;
 };

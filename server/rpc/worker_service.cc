@@ -30,7 +30,8 @@ std::string HostName() {
 }
 
 // After the hello, so many messages may wait to be stored before the next one is read: enough to go on
-// through a full disk, not enough for a worker to flood the coordinator. Writes wait in a queue that the leases and stops of one rank keep short.
+// through a full disk, not enough for a worker to flood the coordinator. Writes wait in a queue that the
+// leases, stops and acknowledgements of one rank keep short.
 class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, v1::SessionResponse>,
                              public WorkerSession,
                              public std::enable_shared_from_this<SessionReactor> {
@@ -50,7 +51,7 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
   }
 
   void OnReadDone(bool ok) override {
-    if (!ok) return End(absl::OkStatus());
+    if (!ok) return EndOnceAnswered();
     const bool is_hello = !from_.has_value();
     absl::StatusOr<core::Event> event = absl::InvalidArgumentError("the first message must be a hello");
     if (!is_hello) {
@@ -102,8 +103,8 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
     if (status.ok() && is_hello) {
       const std::lock_guard lock(mutex_);
       welcomed_ = true;
-      from_ = core::FromWorker{hello_.job_id(), hello_.generation(), hello_.rank(),
-                               std::max<int64_t>(1, hello_.session())};
+      from_ =
+          core::FromWorker{hello_.job_id(), hello_.generation(), hello_.rank(), std::max<int64_t>(1, hello_.session())};
       // The stream may be over before its hello was stored.
       if (done_) ReportEnd();
     }
@@ -114,9 +115,22 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
       }
       return End(status);
     }
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     --waiting_;
     if (std::exchange(paused_, false) && !ending_) StartRead(&request_);
+    if (!half_closed_ || waiting_ > 0) return;
+    lock.unlock();
+    End(absl::OkStatus());
+  }
+
+  // The worker says nothing more. What it said may still be refused, and it is to hear of that.
+  void EndOnceAnswered() {
+    {
+      const std::lock_guard lock(mutex_);
+      half_closed_ = true;
+      if (waiting_ > 0) return;
+    }
+    End(absl::OkStatus());
   }
 
   // Holds mutex_.
@@ -168,6 +182,7 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
   // Messages that are not answered yet; whether reading waits for one of them.
   int waiting_ = 0;
   bool paused_ = false;
+  bool half_closed_ = false;
   bool writing_ = false;
   bool ending_ = false;
   bool finished_ = false;

@@ -9,11 +9,13 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/failpoints.h"
 #include "server/core/job.h"
 #include "server/store/lock_file.h"
 #include "server/store/sqlite.h"
@@ -93,6 +95,11 @@ struct DropCheckpoint {
   std::string job_id;
   int64_t step = 0;
 };
+// Snapshots of the states after more than `after` steps are not used any more.
+struct DropSnapshots {
+  std::string job_id;
+  int64_t after = 0;
+};
 // Voids ledger rows and checkpoints past `first_step`.
 struct OpenGeneration {
   std::string job_id;
@@ -112,7 +119,7 @@ struct InsertRequestId {
   std::string job_id;
 };
 using Change = std::variant<InsertJob, UpdateJob, AppendEvent, AppendLedger, PutRank, PutDigest, DropCheckpoint,
-                            OpenGeneration, InsertCheckpoint, InsertRequestId>;
+                            DropSnapshots, OpenGeneration, InsertCheckpoint, InsertRequestId>;
 using Batch = std::vector<Change>;
 
 struct EventRow {
@@ -144,7 +151,9 @@ struct RequestRow {
 class Store {
  public:
   // Opens or creates `folder` and its database, and locks it. FAILED_PRECONDITION where another process holds it.
-  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& folder);
+  // `failpoints` may be null and outlives the store: "store.begin" before a transaction, "store.changes" after its
+  // first change, "store.commit" before its commit, "store.committed" after it (where "error" does nothing).
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& folder, Failpoints* failpoints = nullptr);
   ~Store();
 
   // Durable when it returns OK. RESOURCE_EXHAUSTED: the disk is full or failing; nothing was stored.
@@ -175,12 +184,17 @@ class Store {
  private:
   // Holds reader_mutex_.
   absl::StatusOr<core::Job> ToCore(const JobRow& row) const;
-  Store(std::unique_ptr<LockFile> lock, std::unique_ptr<Database> writer, std::unique_ptr<Database> reader);
+  absl::Status Transact(const Batch& batch);
+  // An armed "error" looks like a failing disk.
+  absl::Status Hit(std::string_view name) const;
+  Store(std::unique_ptr<LockFile> lock, std::unique_ptr<Database> writer, std::unique_ptr<Database> reader,
+        Failpoints* failpoints);
 
   std::unique_ptr<LockFile> lock_;
   std::unique_ptr<Database> writer_;
   mutable std::mutex reader_mutex_;
   std::unique_ptr<Database> reader_;
+  Failpoints* const failpoints_;
 };
 
 }  // namespace lockstep::store

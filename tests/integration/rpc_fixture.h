@@ -4,10 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -42,7 +45,9 @@ class RpcTest : public testing::Test {
     store_ = std::move(*store);
     timers_ = std::make_unique<TimerQueue>();
     launcher_ = std::make_unique<launch::FakeLauncher>();
+    launcher_->FindGroups(groups_live_on_);
     CoordinatorOptions options{.state_dir = dir_, .data_roots = {"/data"}, .slots = 4, .limits = limits_};
+    options.on_store = [this](bool failing) { (failing ? store_failures_ : store_recoveries_).fetch_add(1); };
     coordinator_ =
         std::make_unique<Coordinator>(options, store_.get(), launcher_.get(), timers_.get(), &hub_, &clock_, nullptr);
     ServiceContext context{.coordinator = coordinator_.get(),
@@ -54,7 +59,10 @@ class RpcTest : public testing::Test {
     context.validate = [](const v1::JobSpec& spec, Violations& violations) {
       if (spec.training().batch_size() < 1) violations.Add("training.batch_size", "must be at least 1");
       if (spec.training().epochs() < 1) violations.Add("training.epochs", "must be at least 1");
-      return JobPlan{.logical_shards = 4, .steps_per_epoch = kSteps, .total_steps = kSteps};
+      JobPlan plan{.logical_shards = 4, .steps_per_epoch = kSteps, .total_steps = kSteps};
+      // The last batch of an epoch is a short one.
+      plan.dataset.train_samples = kSteps * 8 - 3;
+      return plan;
     };
     auto server = RpcServer::Start(context, {"127.0.0.1:0"});
     ASSERT_TRUE(server.ok()) << server.status();
@@ -141,17 +149,43 @@ class RpcTest : public testing::Test {
     std::unique_ptr<grpc::ClientReaderWriter<v1::SessionRequest, v1::SessionResponse>> stream;
     v1::Welcome welcome;
     int64_t generation = 1;
+    // The number of its newest report, and of the newest that is acknowledged.
+    int64_t reports = 0;
+    int64_t acked = 0;
+    // All reports, by number from 1.
+    std::vector<v1::SessionRequest> sent;
 
+    // Reads until something other than an acknowledgement comes; false where the stream ends.
+    bool Read(v1::SessionResponse* response) {
+      while (stream->Read(response)) {
+        if (!response->has_ack()) return true;
+        acked = response->ack().report();
+      }
+      return false;
+    }
+    // What was reported up to now is stored.
+    void AwaitAck() {
+      v1::SessionResponse response;
+      while (acked < reports) {
+        ASSERT_TRUE(stream->Read(&response)) << "acknowledged: " << acked << " of " << reports;
+        if (response.has_ack()) acked = response.ack().report();
+      }
+    }
+    void Report(v1::SessionRequest request) {
+      request.set_report(++reports);
+      stream->Write(request);
+      sent.push_back(std::move(request));
+    }
     v1::Lease Lease(int64_t steps) {
       v1::SessionRequest request;
       request.mutable_lease_request()->set_generation(generation);
       request.mutable_lease_request()->set_steps(steps);
       stream->Write(request);
       v1::SessionResponse response;
-      EXPECT_TRUE(stream->Read(&response) && response.has_lease()) << response.ShortDebugString();
+      EXPECT_TRUE(Read(&response) && response.has_lease()) << response.ShortDebugString();
       return response.lease();
     }
-    void Commit(int64_t first, int64_t end) {
+    void Commit(int64_t first, int64_t end, const std::string& digest = "") {
       v1::SessionRequest request;
       v1::StepsCommitted& steps = *request.mutable_commit_steps()->mutable_steps();
       steps.set_first_step(first);
@@ -159,13 +193,18 @@ class RpcTest : public testing::Test {
       steps.set_generation(generation);
       steps.set_loss(1.0 / static_cast<double>(end));
       steps.set_samples((end - first) * 8);
-      stream->Write(request);
+      if (!digest.empty()) {
+        v1::StepDigest& hash = *request.mutable_commit_steps()->add_digests();
+        hash.set_step(end);
+        hash.set_digest(digest);
+      }
+      Report(std::move(request));
     }
     void Checkpoint(int64_t step, const std::string& path) {
       v1::SessionRequest request;
       request.mutable_checkpoint_saved()->set_step(step);
       request.mutable_checkpoint_saved()->set_path(path);
-      stream->Write(request);
+      Report(std::move(request));
     }
     // Says goodbye and waits for the end of the stream.
     grpc::Status Goodbye(v1::Goodbye::Outcome outcome, int64_t step) {
@@ -173,7 +212,7 @@ class RpcTest : public testing::Test {
       request.mutable_goodbye()->set_generation(generation);
       request.mutable_goodbye()->set_outcome(outcome);
       request.mutable_goodbye()->set_step(step);
-      stream->Write(request);
+      Report(std::move(request));
       return Finish();
     }
     // Reads what is left and gives the stream's status.
@@ -186,9 +225,20 @@ class RpcTest : public testing::Test {
     }
   };
 
+  struct HelloOptions {
+    int64_t session = 1;
+    int64_t leased_end = 0;
+    std::string host = "here";
+    // 0: 100 and the rank.
+    int64_t pid = 0;
+  };
   // Says hello and reads the welcome; not welcomed where the stream ends instead.
   std::unique_ptr<Worker> Connect(const std::string& job_id, int64_t generation, int rank, int world,
                                   bool* welcomed = nullptr) {
+    return Connect(job_id, generation, rank, world, HelloOptions{}, welcomed);
+  }
+  std::unique_ptr<Worker> Connect(const std::string& job_id, int64_t generation, int rank, int world,
+                                  const HelloOptions& options, bool* welcomed = nullptr) {
     auto worker = std::make_unique<Worker>();
     SetDeadline(worker->context);
     worker->generation = generation;
@@ -199,22 +249,66 @@ class RpcTest : public testing::Test {
     hello.set_generation(generation);
     hello.set_rank(rank);
     hello.set_world_size(world);
-    hello.set_host("here");
-    hello.set_pid(100 + rank);
+    hello.set_host(options.host);
+    hello.set_pid(options.pid == 0 ? 100 + rank : options.pid);
+    hello.set_session(options.session);
+    hello.set_leased_end(options.leased_end);
     worker->stream->Write(request);
     v1::SessionResponse response;
-    const bool ok = worker->stream->Read(&response) && response.has_welcome();
+    const bool ok = worker->Read(&response) && response.has_welcome();
     if (welcomed != nullptr) {
       *welcomed = ok;
     } else {
       EXPECT_TRUE(ok);
     }
     worker->welcome = response.welcome();
+    worker->reports = worker->acked = response.welcome().last_report();
     return worker;
+  }
+  // Opens the worker's next stream and sends again what is not known to be stored.
+  std::unique_ptr<Worker> Reconnect(const std::string& job_id, const Worker& before, int rank, int world,
+                                    int64_t session, int64_t leased_end) {
+    auto worker = Connect(job_id, before.generation, rank, world, {.session = session, .leased_end = leased_end});
+    for (const v1::SessionRequest& report : before.sent) {
+      if (report.report() > before.acked) worker->stream->Write(report);
+    }
+    worker->sent = before.sent;
+    worker->reports = before.reports;
+    return worker;
+  }
+
+  template <typename Request, typename Response>
+  grpc::Status Call(grpc::Status (v1::TrainingService::Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                    const Request& request, Response* response) {
+    grpc::ClientContext context;
+    SetDeadline(context);
+    return (training_.get()->*method)(&context, request, response);
+  }
+  // The rows that count follow on each other from `first` to this step; -1 where they do not.
+  int64_t LedgerEnd(const std::string& job_id, int64_t first = 0) {
+    const auto ledger = store_->Ledger(job_id);
+    int64_t end = first;
+    for (const store::LedgerRow& row : *ledger) {
+      if (row.voided) continue;
+      if (row.first_step != end) return -1;
+      end = row.end_step;
+    }
+    return end;
+  }
+  // A folder with something in it.
+  std::string MakeCheckpoint(const std::string& name) {
+    const std::string path = dir_ + "/" + name;
+    std::filesystem::create_directories(path);
+    std::ofstream(path + "/model.safetensors") << "12345678";
+    return path;
   }
 
   std::string dir_;
   core::Limits limits_;
+  // What a coordinator that starts finds of its predecessor's groups.
+  bool groups_live_on_ = true;
+  std::atomic<int> store_failures_{0};
+  std::atomic<int> store_recoveries_{0};
   SystemClock clock_;
   EventHub hub_;
   std::unique_ptr<store::Store> store_;
