@@ -160,6 +160,8 @@ void SimGroup::Load() {
     worker.phase = core::Phase::kStep;
   }
   stage_ = Stage::kTraining;
+  // Its evaluation may have died with the last group.
+  if (step_ > 0 && step_ % plan_->submit.shape.steps_per_epoch == 0) ReportEpoch();
   ++progress_;
   Later(1);
 }
@@ -197,16 +199,18 @@ void SimGroup::AfterStep() {
   }
   const bool epoch = step_ % shape.steps_per_epoch == 0;
   if (step_ - committed_ >= plan_->commit_every || step_ == shape.total_steps || epoch) Commit();
-  if (epoch) {
-    core::EpochReported reported;
-    reported.epoch = step_ / shape.steps_per_epoch;
-    Report(0, reported);
-  }
+  if (epoch) ReportEpoch();
   if (step_ % plan_->checkpoint_every == 0) {
     world_->After(world_->Between(5, 150), [this, step = step_, bits = workers_[0].bits] {
       if (!over_ && workers_[0].alive && !workers_[0].closing && !workers_[0].hung) SaveCheckpoint(step, bits);
     });
   }
+}
+
+void SimGroup::ReportEpoch() {
+  core::EpochReported reported;
+  reported.epoch = step_ / plan_->submit.shape.steps_per_epoch;
+  Report(0, reported);
 }
 
 void SimGroup::Commit() {

@@ -151,6 +151,7 @@ class SimGroup {
   void Step();
   void AfterStep();
   void Commit();
+  void ReportEpoch();
   void SaveCheckpoint(int64_t step, uint64_t bits);
   void Finish(core::Farewell farewell);
   void SayGoodbye(core::Farewell farewell);

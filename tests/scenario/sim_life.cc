@@ -118,7 +118,7 @@ void SimCoordinator::CheckLaunch(const core::Launch& launch) {
     used += group->size();
     if (group->job() == launch.job) world_->Fail(absl::StrCat(launch.job, " is launched while its last group lives"));
   }
-  if (used > slots_) world_->Fail(absl::StrCat(used, " workers live in ", slots_, " slots"));
+  if (used > state_->slots()) world_->Fail(absl::StrCat(used, " workers live in ", state_->slots(), " slots"));
 }
 
 void SimCoordinator::CheckAck(const core::SendAck& ack) {

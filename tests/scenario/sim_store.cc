@@ -148,6 +148,10 @@ void SimStore::Put(JobRow& row, const core::VoidSnapshots& effect) {
 
 void SimStore::Put(JobRow& row, const core::StoreCancelRequest&) { row.cancel_requested = true; }
 
+void SimStore::Put(JobRow& row, const core::StoreScale& effect) { row.shape.workers = effect.workers; }
+
+void SimStore::Put(JobRow& row, const core::StoreEpoch& effect) { row.epochs = effect.epoch; }
+
 core::Job SimStore::Load(const JobRow& row) const {
   core::Job job;
   job.id = row.id;

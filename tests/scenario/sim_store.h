@@ -98,6 +98,8 @@ class SimStore {
   void Put(JobRow& row, const core::VoidCheckpoint& effect);
   void Put(JobRow& row, const core::VoidSnapshots& effect);
   void Put(JobRow& row, const core::StoreCancelRequest& effect);
+  void Put(JobRow& row, const core::StoreScale& effect);
+  void Put(JobRow& row, const core::StoreEpoch& effect);
   // What is not stored, or only seen.
   template <typename Effect>
   void Put(JobRow&, const Effect&) {}

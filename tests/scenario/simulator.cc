@@ -135,7 +135,7 @@ void Simulation::MakeFaults() {
       if (world_.Chance(share)) faults_.push_back(static_cast<Fault>(fault));
     }
   }
-  fault_gap_ = world_.Between(100, 2500);
+  fault_gap_ = world_.Between(40, 900);
   if (!faults_.empty()) NextFault();
 }
 
@@ -329,6 +329,7 @@ void Simulation::CheckEnd(const JobRow& row) {
   CheckLedger(row);
   ++counts_.jobs;
   counts_.divergences += row.divergences;
+  if (row.divergences > 0 && counts_.corruptions == 0) world_.Fail(absl::StrCat(row.id, ": a step gave other bits"));
   const auto scaled = scaled_.find(row.id);
   if (scaled != scaled_.end() && scaled->second.value_or(row.shape.workers) != row.shape.workers) {
     world_.Fail(absl::StrCat(row.id, " was scaled and it was forgotten"));
@@ -372,7 +373,8 @@ Result Simulation::Run() {
     if (Done()) break;
     if (world_.now() < quiet_at_ + kBound) continue;
     for (const auto& [id, row] : store_.rows()) {
-      if (!core::IsEnded(row.state)) world_.Fail(absl::StrCat(id, " is stuck: ", std::string(core::JobStateName(row.state))));
+      if (!core::IsEnded(row.state))
+        world_.Fail(absl::StrCat(id, " is stuck: ", std::string(core::JobStateName(row.state))));
     }
     world_.Fail("stuck");
   }
