@@ -215,13 +215,12 @@ class Session final : public GrpcSession {
     SessionResponse response;
     while (stream_->Read(&response)) Take(response);
     {
+      // A write in flight fails by itself. Cancelling it here could hide the status behind CANCELLED.
       std::unique_lock lock(mutex_);
       connected_ = false;
-      context_->TryCancel();
       changed_.wait(lock, [this] { return !writing_; });
     }
-    grpc::Status status = stream_->Finish();
-    return status;
+    return stream_->Finish();
   }
 
   void ReadLoop() {
