@@ -100,7 +100,9 @@ absl::Status Coordinator::Recover(Round& round) {
   launcher_->Sweep([&](const std::string& job_id, int64_t generation) {
     const auto it = active.find(job_id);
     if (it != active.end()) return generation != 0 && generation != it->second;
-    return !live_.contains(job_id) && store_->GetJob(job_id).ok();
+    // Of a waiting job only the snapshots may be of use: its groups are gone.
+    if (live_.contains(job_id)) return generation != 0;
+    return store_->GetJob(job_id).ok();
   });
   for (const auto& [job_id, generation] : active) {
     launcher_->Adopt({job_id, generation, state_.Find(job_id)->shape, RunDir(job_id, generation), "", 0},
