@@ -4,6 +4,8 @@
 import re
 import time
 
+from lab import DIGEST_STEPS
+
 STEP = ["step.forward", "step.allreduce", "step.before_apply", "step.after_apply"]
 COMMIT = ["commit.before", "commit.after"]
 CHECKPOINT = ["checkpoint.begin", "checkpoint.parameters", "checkpoint.optimizer", "checkpoint.manifest",
@@ -16,7 +18,7 @@ def _lines(random, workers):
     """Each place once, at a random visit to it by a random rank."""
     rank = lambda: f" rank={random.randrange(workers)}"
     lines = [f"worker.start kill{rank()}", f"data.read kill{rank()}"]
-    lines += [f"{name} kill hit={random.randint(30, 400)}{rank()}" for name in STEP]
+    lines += [f"{name} kill hit={random.randint(10, 80)}{rank()}" for name in STEP]
     lines += [f"{name} kill hit={random.randint(1, 4)}{rank()}" for name in COMMIT]
     lines += [f"{name} kill hit={random.randint(1, 2)}" for name in CHECKPOINT]
     lines += [f"{name} kill hit={random.randint(2, 40)}" for name in STORE]
@@ -58,7 +60,7 @@ def failpoints(lab, row, count):
         workers = lab.random.choice(lab.workers)
         armed = _Armed(lab.root / f"failpoints-{number}", _lines(lab.random, workers))
         with lab.coordinator(options=["--failpoints", armed.path]) as coordinator:
-            with lab.job(row, coordinator, workers=workers, checkpoint_steps=100) as run:
+            with lab.job(row, coordinator, workers=workers, seconds=max(8, lab.seconds), checkpoint_steps=50) as run:
                 # Its first start is waited for, so that this one is armed for a later one.
                 armed.add("coordinator.start kill")
                 while armed.waiting() and not run.watcher.ended:
@@ -78,7 +80,9 @@ def memory_flip(lab, row, count):
         workers = lab.random.choice([3, 4])
         rank = lab.random.randrange(workers)
         armed = lab.root / f"flip-{number}"
-        armed.write_text(f"memory.flip error rank={rank} hit={lab.random.randint(100, 400)}\n")
+        # Right before the parameters are compared: later updates may round a flipped last bit away.
+        hit = DIGEST_STEPS * lab.random.randint(1, 4)
+        armed.write_text(f"memory.flip error rank={rank} hit={hit}\n")
         with lab.coordinator(options=["--failpoints", armed]) as coordinator:
             with lab.job(row, coordinator, workers=workers, seconds=min(lab.seconds, 4)) as run:
                 told = run.wait("the alarm", lambda: run.watcher.warnings("DIVERGENCE"))

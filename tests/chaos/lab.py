@@ -23,6 +23,7 @@ SHARDS = 4
 LAST_STRIKE = 0.8
 STEPS_PER_EPOCH = 250
 BATCH = 32
+DIGEST_STEPS = 100
 
 
 def free_port():
@@ -65,7 +66,7 @@ class Lab:
 
     def spec(self, name, epochs, workers, checkpoint_steps=0):
         spec = harness.job(name, "synthetic-digits", MLP, batch=BATCH, epochs=epochs, workers=workers, shards=SHARDS)
-        spec["training"] |= {"checkpoint_interval_steps": checkpoint_steps, "digest_interval_steps": 100}
+        spec["training"] |= {"checkpoint_interval_steps": checkpoint_steps, "digest_interval_steps": DIGEST_STEPS}
         return spec
 
     @contextlib.contextmanager
@@ -235,8 +236,7 @@ class Run:
             (folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for _, e in self.watcher.events))
         for path in [self.coordinator.folder / "coordinator.log",
                      *pathlib.Path(self.coordinator.state_dir).glob(f"jobs/{self.id}/run/*/*.log")]:
-            target = folder / "-".join(path.relative_to(self.coordinator.folder).parts[-3:])
-            target.write_bytes(path.read_bytes())
+            (folder / "-".join(path.parts[-3:])).write_bytes(path.read_bytes())
         with contextlib.suppress(AssertionError, OSError, ValueError):
             self.coordinator.cli("cancel", self.id, check=False, seconds=10)
         return f"events and logs are kept in {folder}"
