@@ -7,7 +7,6 @@ import time
 from lab import DIGEST_STEPS
 
 STEP = ["step.forward", "step.allreduce", "step.before_apply", "step.after_apply"]
-COMMIT = ["commit.before", "commit.after"]
 CHECKPOINT = ["checkpoint.begin", "checkpoint.parameters", "checkpoint.optimizer", "checkpoint.manifest",
               "checkpoint.renamed"]
 STORE = ["store.begin", "store.changes", "store.commit", "store.committed"]
@@ -19,7 +18,9 @@ def _lines(random, workers):
     rank = lambda: f" rank={random.randrange(workers)}"
     lines = [f"worker.start kill{rank()}", f"data.read kill{rank()}"]
     lines += [f"{name} kill hit={random.randint(10, 80)}{rank()}" for name in STEP]
-    lines += [f"{name} kill hit={random.randint(1, 4)}{rank()}" for name in COMMIT]
+    lines += [f"commit.before kill hit={random.randint(1, 4)}{rank()}"]
+    # Only rank 0 comes by there.
+    lines += ["commit.after kill hit=2"]
     lines += [f"{name} kill hit={random.randint(1, 2)}" for name in CHECKPOINT]
     lines += [f"{name} kill hit={random.randint(2, 40)}" for name in STORE]
     # The first launch is part of the submit, whose answer is waited for.
