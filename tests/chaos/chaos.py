@@ -25,6 +25,7 @@ import failpoints
 import goodput
 import groups
 import network
+import storm
 import table
 from lab import Lab
 
@@ -42,6 +43,7 @@ FAULTS = {
     "hang-rank": (groups.hang_rank, 2),
     "term": (groups.terminate, 1),
     "scale": (groups.scale, 1),
+    "storm": (storm.storm, 1),
     "clock-jumps": (coordinator_faults.jump_clock, 1),
     "slow-watcher": (coordinator_faults.slow_watcher, 4),
     "partition": (functools.partial(network.partition, shortest=0.2, longest=2.0), 1),
