@@ -6,8 +6,8 @@
 //   NAME ACTION [rank=R] [hit=N]
 // ACTION: kill (SIGKILL to the own process), stop (SIGSTOP), exit (with code 1), error (where the place
 // can return one), delay=MILLISECONDS, wait=PATH (until the file exists). It acts at the N-th time
-// (default 1) that rank R (default: any) comes by, once for all processes that share the file: what has
-// acted is noted in FILE.fired.
+// (default 1) that one process of rank R (default: any) comes by, once for all processes that share the
+// file: what has acted is noted in the folder FILE.fired, by its line. Remove that to arm the file again.
 #pragma once
 
 #include <cstdint>
@@ -25,17 +25,20 @@ namespace lockstep {
 // Thread-safe.
 class Failpoints {
  public:
-  // INVALID_ARGUMENT with the line where one is not understood.
+  // INVALID_ARGUMENT, naming file and line, where one is not understood. FAILED_PRECONDITION where FILE.fired cannot be
+  // written: no failpoint could ever act.
   static absl::StatusOr<std::unique_ptr<Failpoints>> Load(const std::string& path, int rank);
 
-  // The program comes by the place. Not OK only for "error".
+  // The program comes by the place. UNAVAILABLE for "error", else OK.
   absl::Status Hit(std::string_view name);
 
  private:
+  enum class Action { kKill, kStop, kExit, kError, kDelay, kWait };
   struct Point {
     std::string name;
-    std::string action;
-    std::string value;
+    Action action = Action::kKill;
+    std::string path;
+    int64_t milliseconds = 0;
     int rank = -1;
     int64_t hit = 1;
     int64_t seen = 0;
@@ -43,6 +46,8 @@ class Failpoints {
   };
 
   Failpoints(std::string path, int rank) : path_(std::move(path)), rank_(rank) {}
+  // What is wrong with the line; empty: nothing.
+  static std::string Parse(const std::vector<std::string>& words, Point* point);
   // True for the first process that asks.
   bool Claim(const Point& point) const;
   absl::Status Act(const Point& point) const;

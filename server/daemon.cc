@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/failpoints.h"
 #include "common/model/job_plan.h"
 #include "common/status_macros.h"
 #include "server/launch/mpirun_launcher.h"
@@ -31,9 +32,19 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const ServerFlags& flags) 
 }
 
 absl::Status Daemon::Build(const ServerFlags& flags) {
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      launcher_, launch::MpirunLauncher::Create({.mpirun = flags.mpirun, .shim = flags.shim, .worker = flags.worker}));
-  LOCKSTEP_ASSIGN_OR_RETURN(store_, store::Store::Open(flags.state_dir));
+  if (!flags.failpoints.empty()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(failpoints_, Failpoints::Load(flags.failpoints, /*rank=*/-1));
+    spdlog::warn("failpoints of {} are armed", flags.failpoints);
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(auto launcher, launch::MpirunLauncher::Create({.mpirun = flags.mpirun,
+                                                                           .shim = flags.shim,
+                                                                           .worker = flags.worker,
+                                                                           .scratch_root = flags.scratch_root,
+                                                                           .failpoints_file = flags.failpoints,
+                                                                           .failpoints = failpoints_.get()}));
+  spdlog::info("the workers' shared memory is in {}", launcher->scratch_root());
+  launcher_ = std::move(launcher);
+  LOCKSTEP_ASSIGN_OR_RETURN(store_, store::Store::Open(flags.state_dir, failpoints_.get()));
   LOCKSTEP_RETURN_IF_ERROR(feed_.Replay(*store_));
   timers_ = std::make_unique<rpc::TimerQueue>();
 
@@ -62,6 +73,7 @@ absl::Status Daemon::Build(const ServerFlags& flags) {
   LOCKSTEP_ASSIGN_OR_RETURN(server_, rpc::RpcServer::Start(context, addresses));
   if (options.worker_address.empty()) coordinator_->SetWorkerAddress(grpc_address());
   LOCKSTEP_ASSIGN_OR_RETURN(web_, web::WebServer::Start(flags.http, WebSourceOf()));
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_.get(), "coordinator.start"));
   LOCKSTEP_RETURN_IF_ERROR(coordinator_->Start());
   ready_ = true;
   return absl::OkStatus();

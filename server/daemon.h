@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "common/failpoints.h"
 #include "server/flags.h"
 #include "server/launch/launcher.h"
 #include "server/metrics/metrics.h"
@@ -44,6 +45,8 @@ class Daemon {
   metrics::Metrics metrics_;
   MetricsFeed feed_{&metrics_};
   rpc::EventHub hub_;
+  // Null unless armed.
+  std::unique_ptr<Failpoints> failpoints_;
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<rpc::TimerQueue> timers_;
   std::unique_ptr<launch::Launcher> launcher_;

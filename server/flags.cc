@@ -27,6 +27,10 @@ void FillDefaults(ServerFlags& flags) {
     if (root != nullptr && root[0] != '\0') flags.data_roots.push_back(root);
     flags.data_roots.push_back(FromHome("XDG_CACHE_HOME", "/.cache", "/lockstep"));
   }
+  // The workers run in another folder.
+  for (std::string* path : {&flags.scratch_root, &flags.failpoints}) {
+    if (!path->empty()) *path = std::filesystem::absolute(*path).lexically_normal().string();
+  }
   for (std::string& root : flags.data_roots) root = std::filesystem::absolute(root).lexically_normal().string();
   // CPU ranks may share a core, and four small ones are of use on any machine.
   if (flags.slots == 0) flags.slots = std::max(4, static_cast<int>(std::thread::hardware_concurrency()));
@@ -64,6 +68,12 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
   app.add_option("--mpirun", flags.mpirun, "absolute path of mpirun (default: from PATH)");
   app.add_option("--shim", flags.shim, "absolute path of lockstep-shim (default: beside lockstepd)");
   app.add_option("--worker", flags.worker, "absolute path of lockstep-worker (default: beside lockstepd)");
+  app.add_option("--scratch-root", flags.scratch_root,
+                 "folder of the workers' shared memory, best on a tmpfs "
+                 "(default /dev/shm, or /tmp where that is missing or small)");
+  app.add_option("--failpoints", flags.failpoints,
+                 "file of places where this program and the workers are to fail; for tests");
+  app.add_flag("--production", flags.production, "refuse --failpoints and --insecure");
   app.add_option("--log-level", flags.log_level, "debug, info, warn or error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}))
       ->capture_default_str();
@@ -78,6 +88,13 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
     return parsed;
   }
   FillDefaults(flags);
+  if (flags.production && (flags.insecure || !flags.failpoints.empty())) {
+    parsed.done = true;
+    parsed.exit_code = 2;
+    parsed.message = std::string("lockstepd: ") + (flags.insecure ? "--insecure" : "--failpoints") +
+                     " is refused with --production: leave out one of them\n";
+    return parsed;
+  }
   for (const auto& [name, address] : {std::pair("--listen", flags.listen), std::pair("--http", flags.http)}) {
     if (IsLocalAddress(address) || flags.insecure) continue;
     parsed.done = true;

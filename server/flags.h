@@ -23,6 +23,12 @@ struct ServerFlags {
   std::string mpirun;
   std::string shim;
   std::string worker;
+  // Where workers keep their shared memory; empty: /dev/shm or /tmp.
+  std::string scratch_root;
+  // A file of failpoints to arm, for tests; empty: none.
+  std::string failpoints;
+  // Refuse what is for tests and trusted networks only.
+  bool production = false;
   std::string log_level = "info";
 };
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "CLI/CLI.hpp"
+#include "worker/train/term_watcher.h"
 #include "worker/train/worker_process.h"
 
 namespace {
@@ -19,6 +20,7 @@ int FromEnvironment(const char* name, int otherwise) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  lockstep::TermWatcher::Block();
   // A rank must not outlive the launcher that can kill it.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   CLI::App app{"One rank of a Lockstep job; started by the coordinator through mpirun."};
@@ -27,6 +29,7 @@ int main(int argc, char** argv) {
   app.add_option("--job", options.job_id, "Job id")->required();
   app.add_option("--generation", options.generation, "Launch of the job's worker group")->required();
   app.add_option("--threads", options.threads, "CPU threads of this rank")->check(CLI::Range(1, 1024));
+  app.add_option("--failpoints", options.failpoints, "File of failpoints, for tests");
   CLI11_PARSE(app, argc, argv);
   options.rank = FromEnvironment("OMPI_COMM_WORLD_RANK", 0);
   options.world_size = FromEnvironment("OMPI_COMM_WORLD_SIZE", 1);

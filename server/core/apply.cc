@@ -138,7 +138,7 @@ absl::Status Handle(Context& context, const ResumeAsked& event) {
   job.committed = step;
   job.high_water = step;
   // What lies after this place is done, reported and saved again.
-  job.epochs = step / std::max<int64_t>(1, job.shape.steps_per_epoch);
+  job.epochs = std::min(job.epochs, step / std::max<int64_t>(1, job.shape.steps_per_epoch));
   job.checkpoints.erase(job.checkpoints.upper_bound(step), job.checkpoints.end());
   job.ranks.clear();
   job.causes.clear();

@@ -263,7 +263,12 @@ void Watch(Context& context, const JobId& id) {
     limit = std::max(limit, LimitOf(context.limits, rank));
     if (quietest < 0 || rank.quiet_ticks > job.ranks[quietest].quiet_ticks) quietest = r;
   }
-  if (quietest < 0) return;
+  if (quietest < 0) {
+    // Everybody has said goodbye, but somebody does not go.
+    const auto over_limit = [&](const Rank& rank) { return rank.idle_ticks >= LimitOf(context.limits, rank); };
+    if (std::all_of(job.ranks.begin(), job.ranks.end(), over_limit)) context.Do(KillGroup{id, job.generation});
+    return;
+  }
   const bool silent = job.ranks[quietest].quiet_ticks >= limit;
   if (!silent && (idle < limit || waits)) return;
   const double seconds = limit * static_cast<double>(context.limits.watch.count()) / 1000;

@@ -161,6 +161,7 @@ struct StoreDigest {
 };
 struct StoreEpoch {
   JobId job;
+  int64_t epoch = 0;
 };
 struct StoreCheckpoint {
   JobId job;

@@ -262,7 +262,7 @@ absl::Status Handle(Context& context, const EpochReported& event) {
   // An epoch that is done again gives the same numbers again.
   if (event.epoch > context.state.Find(event.job)->epochs) {
     context.state.Update(event.job, [&](Job& job) { job.epochs = event.epoch; });
-    context.Do(StoreEpoch{event.job});
+    context.Do(StoreEpoch{event.job, event.epoch});
   }
   Accept(context, event);
   return absl::OkStatus();
@@ -316,6 +316,8 @@ absl::Status Handle(Context& context, const GoodbyeSaid& event) {
   context.state.Update(event.job, [&](Job& changed) {
     changed.ranks[event.rank].farewell = event.farewell;
     changed.ranks[event.rank].farewell_step = event.step;
+    changed.ranks[event.rank].idle_ticks = 0;
+    changed.ranks[event.rank].phase = Phase::kStep;
   });
   Accept(context, event);
   const Job& job = *context.state.Find(event.job);

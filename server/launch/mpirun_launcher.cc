@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -38,6 +40,8 @@ namespace {
 
 constexpr const char* kPrefix = "/lockstep-";
 constexpr const char* kSnapshot = "-snapshot";
+// A container's /dev/shm has 64 MiB unless told otherwise; what does not fit there kills the workers.
+constexpr uint64_t kMinScratchBytes = uint64_t{128} << 20;
 
 bool IsProgram(const std::string& path) {
   return !path.empty() && path[0] == '/' && access(path.c_str(), X_OK) == 0 && !std::filesystem::is_directory(path);
@@ -82,6 +86,8 @@ absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& command, const std::
   posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
   posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  // The shim outlives this process: a socket or lock that it held open would bar the next coordinator.
+  posix_spawn_file_actions_addclosefrom_np(&files, STDERR_FILENO + 1);
   pid_t pid = 0;
   const int error = posix_spawn(&pid, command[0].c_str(), &files, &attributes, Pointers(command).data(),
                                 Pointers(environment).data());
@@ -91,19 +97,65 @@ absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& command, const std::
   return pid;
 }
 
+void SignalGroup(const std::string& run_dir, int signal) {
+  for (const pid_t pid : ProcessesWith(GroupMark(run_dir))) kill(pid, signal);
+}
+
+// Kills whatever a shim started that is dead itself, and waits until it is gone.
+void KillOrphans(const std::string& run_dir) {
+  const std::string mark = GroupMark(run_dir);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  for (auto pids = ProcessesWith(mark); !pids.empty(); pids = ProcessesWith(mark)) {
+    if (std::chrono::steady_clock::now() > deadline) return;
+    for (const pid_t pid : pids) kill(pid, SIGKILL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+// A folder for this user alone.
+absl::Status MakeSnapshotDir(const std::string& path) {
+  struct stat info;
+  if (mkdir(path.c_str(), 0700) == 0) return absl::OkStatus();
+  if (errno != EEXIST)
+    return absl::ResourceExhaustedError(absl::StrCat(path, ": cannot create: ", std::strerror(errno)));
+  if (lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode) && info.st_uid == geteuid()) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(path, ": belongs to somebody else"));
+}
+
 }  // namespace
 
 std::vector<std::string> MpirunCommand(const MpirunOptions& options, const LaunchRequest& request,
                                        const std::string& scratch_dir) {
-  return {options.mpirun, "-np", absl::StrCat(request.shape.workers), "--oversubscribe", "--bind-to", "none", "--mca",
-          "pml", "ob1", "--mca", "btl", "self,vader,tcp", "--mca", "mpi_yield_when_idle", "1", "--mca",
-          "orte_abort_on_non_zero_status", "1",
-          // Shared memory of every kind lies in the one folder that the shim removes.
-          "--mca", "btl_vader_backing_directory", scratch_dir, "--mca", "osc_sm_backing_directory", scratch_dir,
-          "--mca", "orte_tmpdir_base", scratch_dir, options.worker,
-          absl::StrCat("--coordinator=", request.coordinator_address), absl::StrCat("--job=", request.job_id),
-          absl::StrCat("--generation=", request.generation),
-          absl::StrCat("--threads=", request.shape.threads_per_worker)};
+  std::vector<std::string> command{
+      options.mpirun, "-np", absl::StrCat(request.shape.workers), "--oversubscribe", "--bind-to", "none", "--mca",
+      "pml", "ob1", "--mca", "btl", "self,vader,tcp", "--mca", "mpi_yield_when_idle", "1", "--mca",
+      "orte_abort_on_non_zero_status", "1",
+      // Shared memory of every kind lies in the one folder that the shim removes. Open MPI tries POSIX shared memory
+      // at start-up unless another kind is named, and dying in that moment would leave a file in /dev/shm.
+      "--mca", "shmem", "mmap", "--mca", "btl_vader_backing_directory", scratch_dir, "--mca",
+      "osc_sm_backing_directory", scratch_dir, "--mca", "orte_tmpdir_base", scratch_dir, options.worker,
+      absl::StrCat("--coordinator=", request.coordinator_address), absl::StrCat("--job=", request.job_id),
+      absl::StrCat("--generation=", request.generation), absl::StrCat("--threads=", request.shape.threads_per_worker)};
+  if (!options.failpoints_file.empty()) command.push_back(absl::StrCat("--failpoints=", options.failpoints_file));
+  return command;
+}
+
+absl::StatusOr<std::string> ChooseScratchRoot(const std::vector<std::string>& roots, uint64_t min_bytes) {
+  std::string why;
+  for (const std::string& root : roots) {
+    struct statvfs space;
+    std::string probe = root + "/lockstep-probe-XXXXXX";
+    if (mkdtemp(probe.data()) == nullptr || statvfs(root.c_str(), &space) != 0) {
+      absl::StrAppend(&why, why.empty() ? "" : "; ", root, ": ", std::strerror(errno));
+      rmdir(probe.c_str());
+      continue;
+    }
+    rmdir(probe.c_str());
+    if (uint64_t{space.f_blocks} * space.f_frsize >= min_bytes || root == roots.back()) return root;
+    absl::StrAppend(&why, why.empty() ? "" : "; ", root, ": has less than ", min_bytes >> 20, " MiB");
+  }
+  return absl::FailedPreconditionError(absl::StrCat("no folder for the workers' shared memory (", why,
+                                                    "): pass --scratch-root=/a/folder, best on a tmpfs"));
 }
 
 std::vector<std::string> GroupEnvironment() {
@@ -140,6 +192,9 @@ absl::StatusOr<std::unique_ptr<MpirunLauncher>> MpirunLauncher::Create(MpirunOpt
       return absl::FailedPreconditionError(absl::StrCat(path, " is not a program: pass ", flag, "=/absolute/path"));
     }
   }
+  const bool chosen = !options.scratch_root.empty();
+  LOCKSTEP_ASSIGN_OR_RETURN(options.scratch_root, chosen ? ChooseScratchRoot({options.scratch_root}, 0)
+                                                         : ChooseScratchRoot({"/dev/shm", "/tmp"}, kMinScratchBytes));
   const int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (wake_fd < 0) return absl::ResourceExhaustedError(absl::StrCat("eventfd: ", std::strerror(errno)));
   return std::unique_ptr<MpirunLauncher>(new MpirunLauncher(std::move(options), wake_fd));
@@ -160,14 +215,14 @@ MpirunLauncher::~MpirunLauncher() {
 }
 
 absl::Status MpirunLauncher::Launch(const LaunchRequest& request, OnExit on_exit) {
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(options_.failpoints, "coordinator.launch"));
+  DropSnapshots(request.job_id, request.keep_snapshot);
+  LOCKSTEP_RETURN_IF_ERROR(MakeSnapshotDir(SnapshotDir(request.job_id)));
   Group group;
   group.job_id = request.job_id;
   group.generation = request.generation;
   group.run_dir = request.run_dir;
   group.scratch_dir = ScratchDir(request.job_id, request.generation);
-  DropSnapshots(request.job_id, request.keep_snapshot);
-  std::error_code error;
-  std::filesystem::create_directories(SnapshotDir(request.job_id), error);
   group.on_exit = std::move(on_exit);
   std::vector<std::string> command{options_.shim, absl::StrCat("--run-dir=", request.run_dir),
                                    absl::StrCat("--scratch-dir=", group.scratch_dir),
@@ -176,6 +231,7 @@ absl::Status MpirunLauncher::Launch(const LaunchRequest& request, OnExit on_exit
     command.push_back(std::move(argument));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(group.pid, Spawn(command, GroupEnvironment()));
+  HitFailpoint(options_.failpoints, "coordinator.launched").IgnoreError();
   // The shim is this process's child and not yet waited for, so its id cannot have been reused.
   group.pidfd = pidfd_open(group.pid, 0);
   if (group.pidfd < 0) {
@@ -184,11 +240,8 @@ absl::Status MpirunLauncher::Launch(const LaunchRequest& request, OnExit on_exit
     waitpid(group.pid, nullptr, 0);
     return absl::ResourceExhaustedError(absl::StrCat("pidfd_open: ", std::strerror(cause)));
   }
-  {
-    const std::lock_guard lock(mutex_);
-    groups_.emplace(group.pidfd, std::move(group));
-  }
-  Wake();
+  group.start_time = StartTimeOf(group.pid);
+  Add(std::move(group));
   return absl::OkStatus();
 }
 
@@ -200,12 +253,21 @@ void MpirunLauncher::Adopt(const LaunchRequest& request, OnExit on_exit) {
   group.scratch_dir = ScratchDir(request.job_id, request.generation);
   group.on_exit = std::move(on_exit);
   group.child = false;
-  const auto identity = ReadShimIdentity(request.run_dir);
-  if (identity.ok()) {
+  // A shim that was started but has not written its name yet finds this one, and starts nothing.
+  const ShimIdentity nobody{.generation = request.generation};
+  WriteShimIdentity(request.run_dir, nobody).IgnoreError();
+  if (const auto identity = ReadShimIdentity(request.run_dir); identity.ok()) {
     group.pid = identity->pid;
+    group.start_time = identity->start_time;
     group.pidfd = OpenShim(*identity);
+    // It was made where that coordinator said, which may have been told otherwise than this one.
+    if (!identity->scratch_dir.empty()) group.scratch_dir = identity->scratch_dir;
   }
   if (group.pidfd < 0) return Finish(std::move(group));
+  Add(std::move(group));
+}
+
+void MpirunLauncher::Add(Group group) {
   {
     const std::lock_guard lock(mutex_);
     groups_.emplace(group.pidfd, std::move(group));
@@ -270,7 +332,11 @@ int MpirunLauncher::HardKillDue() {
   for (auto& [pidfd, group] : groups_) {
     if (!group.kill_asked) continue;
     if (now >= group.kill_hard_at) {
-      for (const pid_t pid : DescendantsOf(group.pid)) kill(pid, SIGKILL);
+      // An adopted shim is not this process's child: its id may be another's by now.
+      if (StartTimeOf(group.pid) == group.start_time) {
+        for (const pid_t pid : DescendantsOf(group.pid)) kill(pid, SIGKILL);
+      }
+      SignalGroup(group.run_dir, SIGKILL);
       pidfd_send_signal(pidfd, SIGKILL, nullptr, 0);
       group.kill_hard_at = now + std::chrono::seconds(1);
     }
@@ -314,6 +380,7 @@ void MpirunLauncher::Finish(Group group) {
   auto exit = ReadGroupExit(group.run_dir);
   if (!exit.ok()) {
     // The shim was killed: do what it could not.
+    KillOrphans(group.run_dir);
     std::error_code ignored;
     std::filesystem::remove_all(group.scratch_dir, ignored);
     exit = core::GroupExit{.exit_code = 1, .reported = false, .last_output = LastOutputLine(group.run_dir)};

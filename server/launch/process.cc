@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <string>
 
@@ -47,6 +49,17 @@ bool ReadStat(pid_t pid, Stat* stat) {
   return true;
 }
 
+std::vector<pid_t> AllProcesses() {
+  std::vector<pid_t> pids;
+  DIR* proc = opendir("/proc");
+  if (proc == nullptr) return pids;
+  while (const dirent* entry = readdir(proc)) {
+    if (const pid_t pid = std::atoi(entry->d_name); pid > 0) pids.push_back(pid);
+  }
+  closedir(proc);
+  return pids;
+}
+
 }  // namespace
 
 int64_t StartTimeOf(pid_t pid) {
@@ -62,14 +75,10 @@ bool IsGone(pid_t pid) {
 
 std::vector<pid_t> DescendantsOf(pid_t root) {
   std::multimap<pid_t, pid_t> children;
-  DIR* proc = opendir("/proc");
-  if (proc == nullptr) return {};
-  while (const dirent* entry = readdir(proc)) {
-    const pid_t pid = std::atoi(entry->d_name);
+  for (const pid_t pid : AllProcesses()) {
     Stat stat;
-    if (pid > 0 && ReadStat(pid, &stat)) children.emplace(stat.parent, pid);
+    if (ReadStat(pid, &stat)) children.emplace(stat.parent, pid);
   }
-  closedir(proc);
   std::vector<pid_t> found;
   std::vector<pid_t> open{root};
   while (!open.empty()) {
@@ -82,6 +91,25 @@ std::vector<pid_t> DescendantsOf(pid_t root) {
     }
   }
   return found;
+}
+
+std::vector<pid_t> ProcessesWith(const std::string& assignment) {
+  std::vector<pid_t> found;
+  const std::string wanted = '\0' + assignment + '\0';
+  for (const pid_t pid : AllProcesses()) {
+    // Empty for a zombie, unreadable for another user's.
+    std::ifstream file("/proc/" + std::to_string(pid) + "/environ", std::ios::binary);
+    const std::string text = '\0' + std::string(std::istreambuf_iterator<char>(file), {});
+    if (text.find(wanted) != std::string::npos) found.push_back(pid);
+  }
+  return found;
+}
+
+std::string BootId() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  file >> id;
+  return id;
 }
 
 }  // namespace lockstep::launch

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace lockstep::launch {
@@ -15,5 +16,10 @@ int64_t StartTimeOf(pid_t pid);
 bool IsGone(pid_t pid);
 // Every process below `root` in the tree of parents, without `root` itself.
 std::vector<pid_t> DescendantsOf(pid_t root);
+// Every process whose environment, as it was when its program started, holds this "NAME=VALUE". Finds what
+// no tree of parents holds together any more.
+std::vector<pid_t> ProcessesWith(const std::string& assignment);
+// Identifies the running kernel: process ids and start times mean nothing after a reboot.
+std::string BootId();
 
 }  // namespace lockstep::launch

@@ -11,7 +11,7 @@ namespace lockstep::launch {
 
 struct ShimOptions {
   std::string run_dir;
-  // Made at the start, and removed with all that is in it at the end. Empty: none.
+  // Made at the start, must not exist then, and removed with all that is in it at the end. Empty: none.
   std::string scratch_dir;
   int64_t generation = 0;
   // Absolute path first.
@@ -20,9 +20,9 @@ struct ShimOptions {
   int stop_grace_ms = 4'000;
 };
 
-// Runs the group to its end. SIGTERM, SIGINT and SIGHUP pass a SIGTERM on to the workers, which save and
-// end; SIGUSR1 kills the group at once. Must be called before any thread is
-// started; the process becomes a session leader and a subreaper. Returns the process's exit code.
+// Runs the group to its end. SIGTERM, SIGINT and SIGHUP pass a SIGTERM on to the workers, again and again until they
+// have saved and ended; SIGUSR1 kills the group at once. Starts nothing where the run folder has a shim already. Must
+// be called before any thread is started; the process becomes a session leader and a subreaper. Returns its exit code.
 int RunShim(const ShimOptions& options);
 
 }  // namespace lockstep::launch

@@ -122,11 +122,15 @@ absl::Status Apply(Database& database, const DropSnapshots& change) {
 }
 
 absl::Status Apply(Database& database, const OpenGeneration& change) {
-  // A row that straddles the first step is cut there; its rest is then void like every later row.
+  // A row that straddles the first step is cut there; its rest is then void like every later row. Rows that count do
+  // not overlap, so only the last one that begins below can straddle.
   for (const char* sql :
        {"INSERT INTO ledger SELECT job_id, generation, ?2, end_step, 1, 0 FROM ledger "
-        "WHERE job_id = ?1 AND voided = 0 AND first_step < ?2 AND end_step > ?2",
-        "UPDATE ledger SET end_step = ?2, snapshot = 0 WHERE job_id = ?1 AND voided = 0 AND first_step < ?2 AND end_step > ?2",
+        "INDEXED BY ledger_that_counts WHERE job_id = ?1 AND voided = 0 AND end_step > ?2 AND first_step = "
+        "(SELECT MAX(first_step) FROM ledger WHERE job_id = ?1 AND voided = 0 AND first_step < ?2)",
+        "UPDATE ledger INDEXED BY ledger_that_counts SET end_step = ?2, snapshot = 0 WHERE job_id = ?1 AND voided = 0 "
+        "AND end_step > ?2 AND "
+        "first_step = (SELECT MAX(first_step) FROM ledger WHERE job_id = ?1 AND voided = 0 AND first_step < ?2)",
         "UPDATE ledger SET voided = 1 WHERE job_id = ?1 AND voided = 0 AND first_step >= ?2",
         "UPDATE checkpoints SET voided = 1 WHERE job_id = ?1 AND voided = 0 AND step > ?2"}) {
     LOCKSTEP_ASSIGN_OR_RETURN(Statement statement, database.Prepare(sql));
@@ -157,12 +161,13 @@ absl::Status Apply(Database& database, const InsertRequestId& change) {
 
 }  // namespace
 
-Store::Store(std::unique_ptr<LockFile> lock, std::unique_ptr<Database> writer, std::unique_ptr<Database> reader)
-    : lock_(std::move(lock)), writer_(std::move(writer)), reader_(std::move(reader)) {}
+Store::Store(std::unique_ptr<LockFile> lock, std::unique_ptr<Database> writer, std::unique_ptr<Database> reader,
+             Failpoints* failpoints)
+    : lock_(std::move(lock)), writer_(std::move(writer)), reader_(std::move(reader)), failpoints_(failpoints) {}
 
 Store::~Store() = default;
 
-absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder) {
+absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder, Failpoints* failpoints) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) {
@@ -174,17 +179,34 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& folder) {
   chmod(path.c_str(), 0600);
   LOCKSTEP_RETURN_IF_ERROR(Migrate(*writer));
   LOCKSTEP_ASSIGN_OR_RETURN(auto reader, Database::Open(path, true));
-  return std::unique_ptr<Store>(new Store(std::move(lock), std::move(writer), std::move(reader)));
+  return std::unique_ptr<Store>(new Store(std::move(lock), std::move(writer), std::move(reader), failpoints));
+}
+
+absl::Status Store::Hit(std::string_view name) const {
+  const absl::Status status = HitFailpoint(failpoints_, name);
+  return status.ok() ? status
+                     : absl::ResourceExhaustedError(absl::StrCat("the disk is full or failing: ", status.message()));
+}
+
+absl::Status Store::Transact(const Batch& batch) {
+  LOCKSTEP_RETURN_IF_ERROR(Hit("store.begin"));
+  LOCKSTEP_RETURN_IF_ERROR(writer_->Execute("BEGIN IMMEDIATE"));
+  for (const Change& change : batch) {
+    LOCKSTEP_RETURN_IF_ERROR(std::visit([&](const auto& c) { return Apply(*writer_, c); }, change));
+    if (&change == &batch.front()) LOCKSTEP_RETURN_IF_ERROR(Hit("store.changes"));
+  }
+  LOCKSTEP_RETURN_IF_ERROR(Hit("store.commit"));
+  return writer_->Execute("COMMIT");
 }
 
 absl::Status Store::Write(const Batch& batch) {
   if (batch.empty()) return absl::OkStatus();
-  absl::Status status = writer_->Execute("BEGIN IMMEDIATE");
-  for (auto change = batch.begin(); status.ok() && change != batch.end(); ++change) {
-    status = std::visit([&](const auto& c) { return Apply(*writer_, c); }, *change);
+  const absl::Status status = Transact(batch);
+  if (status.ok()) {
+    Hit("store.committed").IgnoreError();
+  } else {
+    writer_->Execute("ROLLBACK").IgnoreError();  // There may be no transaction, or the error has rolled it back.
   }
-  if (status.ok()) status = writer_->Execute("COMMIT");
-  if (!status.ok()) writer_->Execute("ROLLBACK").IgnoreError();  // Some errors have rolled back already.
   return status;
 }
 

@@ -9,11 +9,13 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/failpoints.h"
 #include "server/core/job.h"
 #include "server/store/lock_file.h"
 #include "server/store/sqlite.h"
@@ -149,7 +151,9 @@ struct RequestRow {
 class Store {
  public:
   // Opens or creates `folder` and its database, and locks it. FAILED_PRECONDITION where another process holds it.
-  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& folder);
+  // `failpoints` may be null and outlives the store: "store.begin" before a transaction, "store.changes" after its
+  // first change, "store.commit" before its commit, "store.committed" after it (where "error" does nothing).
+  static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& folder, Failpoints* failpoints = nullptr);
   ~Store();
 
   // Durable when it returns OK. RESOURCE_EXHAUSTED: the disk is full or failing; nothing was stored.
@@ -180,12 +184,17 @@ class Store {
  private:
   // Holds reader_mutex_.
   absl::StatusOr<core::Job> ToCore(const JobRow& row) const;
-  Store(std::unique_ptr<LockFile> lock, std::unique_ptr<Database> writer, std::unique_ptr<Database> reader);
+  absl::Status Transact(const Batch& batch);
+  // An armed "error" looks like a failing disk.
+  absl::Status Hit(std::string_view name) const;
+  Store(std::unique_ptr<LockFile> lock, std::unique_ptr<Database> writer, std::unique_ptr<Database> reader,
+        Failpoints* failpoints);
 
   std::unique_ptr<LockFile> lock_;
   std::unique_ptr<Database> writer_;
   mutable std::mutex reader_mutex_;
   std::unique_ptr<Database> reader_;
+  Failpoints* const failpoints_;
 };
 
 }  // namespace lockstep::store

@@ -9,6 +9,9 @@
 namespace lockstep::store {
 namespace {
 
+// How many of the newest ledger rows are looked through for snapshots. One that is older is of little use.
+constexpr int64_t kSnapshotSearch = 100;
+
 JobRow ReadJobRow(const Statement& statement) {
   JobRow row;
   row.job_id = statement.Bytes(0);
@@ -142,14 +145,14 @@ absl::StatusOr<core::Job> Store::ToCore(const JobRow& row) const {
   {
     LOCKSTEP_ASSIGN_OR_RETURN(Statement ledger,
                               reader_->Prepare("SELECT end_step, generation, snapshot FROM ledger WHERE job_id = ? AND "
-                                               "voided = 0 ORDER BY first_step DESC LIMIT 3"));
-    ledger.BindText(1, row.job_id);
+                                               "voided = 0 ORDER BY first_step DESC LIMIT ?"));
+    ledger.BindText(1, row.job_id).Bind(2, kSnapshotSearch);
     job.committed = row.shape.first_step;
-    while (true) {
+    while (job.snapshots.size() < 2) {
       LOCKSTEP_ASSIGN_OR_RETURN(const bool more, ledger.Step());
       if (!more) break;
       job.committed = std::max(job.committed, ledger.Int(0));
-      if (ledger.Int(2) != 0 && job.snapshots.size() < 2) job.snapshots[ledger.Int(0)] = ledger.Int(1);
+      if (ledger.Int(2) != 0) job.snapshots[ledger.Int(0)] = ledger.Int(1);
     }
   }
   {
@@ -184,7 +187,8 @@ absl::StatusOr<core::Job> Store::ToCore(const JobRow& row) const {
 
 absl::StatusOr<std::vector<core::Job>> Store::LiveJobs() const {
   const std::lock_guard lock(reader_mutex_);
-  LOCKSTEP_ASSIGN_OR_RETURN(Statement jobs, reader_->Prepare("SELECT * FROM jobs WHERE state <= 3 ORDER BY ord"));
+  LOCKSTEP_ASSIGN_OR_RETURN(Statement jobs,
+                            reader_->Prepare("SELECT * FROM jobs WHERE state IN (1, 2, 3) ORDER BY ord"));
   std::vector<core::Job> result;
   while (true) {
     LOCKSTEP_ASSIGN_OR_RETURN(const bool more, jobs.Step());

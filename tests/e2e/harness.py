@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real coordinator in a private folder, and the real command line against it."""
 
+import hashlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -57,12 +59,16 @@ MLP = [{"flatten": {}}, {"dense": {"units": 128, "activation": "relu"}}, {"dropo
 
 
 class Coordinator:
-    def __init__(self, data_roots, state_dir=None, slots=4, environment=None):
+    def __init__(self, data_roots, state_dir=None, slots=4, environment=None, options=(),
+                 listen="127.0.0.1:0"):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-e2e-"))
         self.state_dir = state_dir or self.folder / "state"
         self.data_roots = data_roots
         self.slots = slots
         self.environment = environment
+        self.options = list(options)
+        # A later start serves at the address of the first one, as an installed coordinator does.
+        self.grpc = listen
         self.process = None
         self.log = None
         self.start()
@@ -70,8 +76,8 @@ class Coordinator:
     def start(self):
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
-        command = [BIN / "lockstepd", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--state-dir",
-                   self.state_dir, "--ready-file", ready, "--slots", str(self.slots)]
+        command = [BIN / "lockstepd", "--listen", self.grpc, "--http", "127.0.0.1:0", "--state-dir",
+                   self.state_dir, "--ready-file", ready, "--slots", str(self.slots), *self.options]
         for root in self.data_roots:
             command += ["--data-root", root]
         if self.log is not None:
@@ -98,6 +104,10 @@ class Coordinator:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        # Groups outlive their coordinator, and no later one will take these up.
+        for shim in shims_of(self):
+            os.kill(shim, signal.SIGUSR1)
+        wait_until("every group is gone", lambda: not shims_of(self))
         self.log.close()
         if kind is None:
             shutil.rmtree(self.folder)
@@ -134,3 +144,63 @@ class Coordinator:
     def events(self, job_id):
         lines = self.cli("-o", "json", "watch", job_id, check=False).stdout.splitlines()
         return [json.loads(line) for line in lines if line.strip()]
+
+
+def sha256(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def model_sha256(done):
+    return sha256(pathlib.Path(done["outputDir"]) / "model.safetensors")
+
+
+def live_processes(name):
+    """Pids of live (not zombie) processes whose program has this name."""
+    pids = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text()
+        except OSError:
+            continue
+        program, rest = stat[stat.index("(") + 1:].rsplit(")", 1)
+        if program == name[:15] and rest.split()[0] != "Z":
+            pids.append(int(entry.name))
+    return set(pids)
+
+
+def children_of(pid):
+    found = set()
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found |= {int(entry.name)} | children_of(int(entry.name))
+    return found
+
+
+def left_behind():
+    shared = {p.name for p in pathlib.Path("/dev/shm").iterdir()}
+    temporary = {p.name for p in pathlib.Path(tempfile.gettempdir()).iterdir() if p.name.startswith("ompi")}
+    return shared | temporary
+
+
+def shims_of(coordinator):
+    found = set()
+    for pid in live_processes("lockstep-shim"):
+        try:
+            command = pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+        except OSError:
+            continue
+        if str(coordinator.state_dir) in command:
+            found.add(pid)
+    return found
+
+
+def children_of_shims(coordinator):
+    """Everything below any shim of this coordinator, which may have been re-parented."""
+    return set().union(*(children_of(pid) for pid in shims_of(coordinator)))

@@ -29,7 +29,7 @@ constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kEpochSums = "epoch_sums";
 constexpr const char* kPrefix = "step-";
-constexpr int kEpochSumCount = LossSums::kCount + 1;
+constexpr int kEpochSumCount = LossSums::kCount + 2;
 
 // A tensor's name and where its bytes are: one entry per parameter of a flat array.
 std::vector<TensorToWrite> Views(const std::vector<ParameterView>& views, const std::string& prefix,
@@ -48,8 +48,8 @@ void ToHost(Device& device, Tensor t, std::vector<std::byte>& host) {
   device.CopyToHost(host.data(), t.data, t.bytes());
 }
 
-absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step,
-                                         const std::vector<ParameterView>& views, std::span<const std::byte> flat) {
+absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step, const std::vector<ParameterView>& views,
+                                         std::span<const std::byte> flat) {
   LOCKSTEP_RETURN_IF_ERROR(
       WriteSafetensors(path, Views(views, "", flat), {{"format", "lockstep"}, {"step", absl::StrCat(step)}}));
   LOCKSTEP_ASSIGN_OR_RETURN(std::string sha256, Sha256File(path));
@@ -58,17 +58,22 @@ absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step,
 }
 
 std::vector<double> Pack(const Reporter::EpochSums& s) {
-  return {s.sums.loss,   s.sums.correct,        s.sums.squared_error,
-          s.sums.target, s.sums.target_squared, static_cast<double>(s.rows)};
+  return {s.sums.loss,
+          s.sums.correct,
+          s.sums.squared_error,
+          s.sums.target,
+          s.sums.target_squared,
+          static_cast<double>(s.rows),
+          static_cast<double>(s.steps)};
 }
 
 Reporter::EpochSums Unpack(const double* v) {
   return {{.loss = v[0], .correct = v[1], .squared_error = v[2], .target = v[3], .target_squared = v[4]},
-          static_cast<int64_t>(v[5])};
+          static_cast<int64_t>(v[5]),
+          static_cast<int64_t>(v[6])};
 }
 
-absl::Status SaveState(const std::string& path, const CheckpointImage& image,
-                       const std::vector<ParameterView>& views) {
+absl::Status SaveState(const std::string& path, const CheckpointImage& image, const std::vector<ParameterView>& views) {
   std::vector<TensorToWrite> tensors;
   for (const auto& [name, flat] : image.state) {
     std::ranges::move(Views(views, name + "/", flat), std::back_inserter(tensors));
@@ -79,10 +84,8 @@ absl::Status SaveState(const std::string& path, const CheckpointImage& image,
 }
 
 absl::Status WriteManifest(const fs::path& folder, const CheckpointImage& image) {
-  nlohmann::ordered_json manifest{{"format", "lockstep-checkpoint"},
-                                  {"version", 1},
-                                  {"step", image.step},
-                                  {"generation", image.generation}};
+  nlohmann::ordered_json manifest{
+      {"format", "lockstep-checkpoint"}, {"version", 1}, {"step", image.step}, {"generation", image.generation}};
   if (image.score.has_value()) manifest["score"] = *image.score;
   for (const char* name : {kParameters, kOptimizer}) {
     LOCKSTEP_ASSIGN_OR_RETURN(const std::string sha256, Sha256File(folder / name));

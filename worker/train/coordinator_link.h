@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -40,6 +41,8 @@ class CoordinatorLink {
 
   // Reports up to this number are stored.
   virtual int64_t acknowledged() const = 0;
+  // Waits until they are; false where they are not within `timeout`.
+  virtual bool AwaitStored(int64_t report, std::chrono::milliseconds timeout) = 0;
 
   virtual Progress& progress() = 0;
 };

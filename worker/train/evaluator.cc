@@ -7,12 +7,14 @@
 
 namespace lockstep {
 
-Evaluator::Evaluator(Device* device, Communicator* communicator, Model* model, Sampler* sampler, Tensor stats)
+Evaluator::Evaluator(Device* device, Communicator* communicator, Model* model, Sampler* sampler, Tensor stats,
+                     Progress* progress)
     : device_(device),
       communicator_(communicator),
       model_(model),
       sampler_(sampler),
       stats_(stats),
+      progress_(progress),
       chunks_((sampler->samples() + kChunkRows - 1) / kChunkRows),
       all_(static_cast<size_t>(chunks_ * stats.elements())) {
   const auto block = [&](int rank) {
@@ -36,6 +38,7 @@ absl::StatusOr<LossSums> Evaluator::Run() {
     device_->Fill(stats_, 0);
     model_->Evaluate(sampler_->InOrder(first, rows), stats_);
     device_->CopyToHost(all_.data() + chunk * width, stats_.data, stats_.bytes());
+    progress_->Advance();
   }
   LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(sends_, receives_));
   std::vector<double> total(static_cast<size_t>(width), 0.0);

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "worker/comm/communicator.h"
 #include "worker/nn/model.h"
+#include "worker/train/coordinator_link.h"
 #include "worker/train/sampler.h"
 
 namespace lockstep {
@@ -21,7 +22,9 @@ class Evaluator {
   static constexpr int64_t kChunkRows = 256;
 
   // All outlive the evaluator. `stats`: kF64 scratch on the device, as wide as the model's loss wants.
-  Evaluator(Device* device, Communicator* communicator, Model* model, Sampler* sampler, Tensor stats);
+  // `progress` advances with each chunk.
+  Evaluator(Device* device, Communicator* communicator, Model* model, Sampler* sampler, Tensor stats,
+            Progress* progress);
 
   // Sums over the whole set. A collective: every rank calls it after the same step.
   absl::StatusOr<LossSums> Run();
@@ -32,6 +35,7 @@ class Evaluator {
   Model* model_;
   Sampler* sampler_;
   Tensor stats_;
+  Progress* progress_;
   int64_t chunks_;
   // [chunks, stats width].
   std::vector<double> all_;

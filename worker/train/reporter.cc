@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/train/reporter.h"
 
+#include <algorithm>
+
 namespace lockstep {
 
 namespace {
@@ -36,6 +38,9 @@ void Reporter::AddStep(const LossSums& sums, int64_t rows, const StepSeconds& se
   Add(sums_, sums);
   Add(epoch_sums.sums, sums);
   epoch_sums.rows += rows;
+  ++epoch_sums.steps;
+  newest_[newest_count_++ % newest_.size()] = static_cast<float>(seconds.total());
+  seconds_.lease += seconds.lease;
   seconds_.data += seconds.data;
   seconds_.forward += seconds.forward;
   seconds_.backward += seconds.backward;
@@ -43,7 +48,19 @@ void Reporter::AddStep(const LossSums& sums, int64_t rows, const StepSeconds& se
   seconds_.optimizer += seconds.optimizer;
 }
 
-bool Reporter::Due() const { return clock_->Now() - began_ >= kRange; }
+bool Reporter::Due(double at_least_seconds) const {
+  const auto length = clock_->Now() - began_;
+  return length >= kRange && std::chrono::duration<double>(length).count() >= at_least_seconds;
+}
+
+double Reporter::SlowStepSeconds() const {
+  const size_t count = std::min(newest_count_, newest_.size());
+  if (count == 0) return 0;
+  std::array<float, 256> sorted = newest_;
+  const auto slow = sorted.begin() + static_cast<std::ptrdiff_t>(count * 99 / 100);
+  std::nth_element(sorted.begin(), slow, sorted.begin() + static_cast<std::ptrdiff_t>(count));
+  return *slow;
+}
 
 v1::StepsCommitted Reporter::Take(double learning_rate) {
   v1::StepsCommitted range;
@@ -53,13 +70,16 @@ v1::StepsCommitted Reporter::Take(double learning_rate) {
   range.set_total_steps(total_steps_);
   if (steps_ == 0) return range;
   const double seconds = std::chrono::duration<double>(clock_->Now() - began_).count();
-  range.set_loss(sums_.loss / static_cast<double>(rows_));
-  if (classification_) range.set_accuracy(sums_.correct / static_cast<double>(rows_));
+  // Without a row where no step of the range was applied.
+  const double rows = static_cast<double>(std::max<int64_t>(1, rows_));
+  range.set_loss(sums_.loss / rows);
+  if (classification_) range.set_accuracy(sums_.correct / rows);
   range.set_learning_rate(learning_rate);
   range.set_samples(rows_);
   range.set_samples_per_second(seconds > 0 ? static_cast<double>(rows_) / seconds : 0);
   const double n = static_cast<double>(steps_);
   v1::StepPhases& phases = *range.mutable_phases();
+  phases.set_lease_seconds(seconds_.lease / n);
   phases.set_data_seconds(seconds_.data / n);
   phases.set_forward_seconds(seconds_.forward / n);
   phases.set_backward_seconds(seconds_.backward / n);

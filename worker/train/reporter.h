@@ -2,7 +2,9 @@
 // Reporter: sums up steps into the ranges that are committed, and epochs into their metrics.
 #pragma once
 
+#include <array>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 
 #include "common/clock.h"
@@ -13,11 +15,15 @@ namespace lockstep {
 
 // Seconds of one step, by phase.
 struct StepSeconds {
+  // Waiting for a lease.
+  double lease = 0;
   double data = 0;
   double forward = 0;
   double backward = 0;
   double allreduce = 0;
   double optimizer = 0;
+
+  double total() const { return lease + data + forward + backward + allreduce + optimizer; }
 };
 
 class Reporter {
@@ -27,10 +33,12 @@ class Reporter {
 
   // A range begins with `step`; called before the first step and after every pause.
   void Begin(int64_t step);
-  // One step is done. Allocates nothing.
+  // One step is done; `rows` is 0 for one that was not applied. Allocates nothing.
   void AddStep(const LossSums& sums, int64_t rows, const StepSeconds& seconds);
-  // True where a range is long enough to be committed.
-  bool Due() const;
+  // True where a range is long enough to be committed: a fifth of a second, or `at_least_seconds`.
+  bool Due(double at_least_seconds = 0) const;
+  // 99th percentile of the newest steps' times; 0 before the first one.
+  double SlowStepSeconds() const;
   // The range [first, end) so far; the next one begins at its end. Empty ranges have first == end.
   lockstep::v1::StepsCommitted Take(double learning_rate);
 
@@ -39,6 +47,8 @@ class Reporter {
   struct EpochSums {
     LossSums sums;
     int64_t rows = 0;
+    // Also those that were not applied.
+    int64_t steps = 0;
   };
   EpochSums epoch_sums;
 
@@ -53,6 +63,9 @@ class Reporter {
   int64_t rows_ = 0;
   LossSums sums_;
   StepSeconds seconds_;
+  // A ring of the newest steps' times.
+  std::array<float, 256> newest_{};
+  size_t newest_count_ = 0;
 };
 
 // Means of the sums over `rows` samples of a held-out set; R² for regression.

@@ -100,6 +100,12 @@ class Session final : public GrpcSession {
   int64_t acknowledged() const override { return acknowledged_.load(std::memory_order_relaxed); }
   Progress& progress() override { return progress_; }
 
+  bool AwaitStored(int64_t report, milliseconds timeout) override {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, timeout, [&] { return ended_ || acknowledged() >= report; });
+    return acknowledged() >= report;
+  }
+
   int64_t Report(SessionRequest report) override {
     std::lock_guard lock(mutex_);
     report.set_report(++last_report_);
@@ -209,13 +215,12 @@ class Session final : public GrpcSession {
     SessionResponse response;
     while (stream_->Read(&response)) Take(response);
     {
+      // A write in flight fails by itself. Cancelling it here could hide the status behind CANCELLED.
       std::unique_lock lock(mutex_);
       connected_ = false;
-      context_->TryCancel();
       changed_.wait(lock, [this] { return !writing_; });
     }
-    grpc::Status status = stream_->Finish();
-    return status;
+    return stream_->Finish();
   }
 
   void ReadLoop() {

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/status_macros.h"
-#include "worker/train/checkpoint.h"
+#include "worker/train/failure.h"
 
 namespace lockstep {
 
@@ -19,23 +19,31 @@ constexpr int kStopScalar = 0;
 constexpr int kCheckpointScalar = 1;
 constexpr int kWishes = 2;
 
+constexpr int64_t kDefaultDigestInterval = 100;
+constexpr int kDefaultKeep = 3;
+
 }  // namespace
 
 Trainer::Trainer(TrainerConfig config, Device* device, Communicator* communicator, CoordinatorLink* link,
-                 const Clock* clock)
+                 const Clock* clock, Failpoints* failpoints)
     : config_(std::move(config)),
       device_(device),
       communicator_(communicator),
       link_(link),
       clock_(clock),
+      failpoints_(failpoints),
       step_plan_(config_.plan.dataset.train_samples, config_.spec.training().batch_size(), config_.plan.logical_shards),
       owned_(OwnedShards(communicator->rank(), communicator->size(), config_.plan.logical_shards)),
+      digest_interval_(config_.spec.training().digest_interval_steps() > 0
+                           ? config_.spec.training().digest_interval_steps()
+                           : kDefaultDigestInterval),
       reporter_(clock, config_.plan.dataset.classification, config_.plan.total_steps, config_.generation) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, Device* device,
                                                          Communicator* communicator, const Dataset* dataset,
-                                                         CoordinatorLink* link, const Clock* clock) {
-  std::unique_ptr<Trainer> trainer(new Trainer(std::move(config), device, communicator, link, clock));
+                                                         CoordinatorLink* link, const Clock* clock,
+                                                         Failpoints* failpoints) {
+  std::unique_ptr<Trainer> trainer(new Trainer(std::move(config), device, communicator, link, clock, failpoints));
   LOCKSTEP_RETURN_IF_ERROR(trainer->Build(*dataset));
   return trainer;
 }
@@ -53,75 +61,90 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   LOCKSTEP_ASSIGN_OR_RETURN(test_sampler_,
                             Sampler::Create(device_, dataset.test(), dataset.sample_shape(), Evaluator::kChunkRows));
   const int width = model_->loss().stats_width();
-  LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_, device_->Allocate(static_cast<size_t>(width) * sizeof(double)));
+  LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_, device_->Allocate(static_cast<size_t>(width + 1) * sizeof(double)));
   stats_ = {stats_buffer_->data(), Shape{width}, DType::kF64};
-  evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_);
+  flag_ = {static_cast<double*>(stats_buffer_->data()) + width, Shape{1}, DType::kF64};
+  evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_,
+                                           &link_->progress());
   reducer_ = std::make_unique<TreeReducer>(communicator_, config_.plan.logical_shards, elements, width + kWishes);
-  if (!config_.resume_checkpoint.empty()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const Restored restored,
-                              LoadCheckpoint(config_.resume_checkpoint, *device_, *model_, *optimizer_));
-    if (restored.step != config_.first_step) {
-      return absl::DataLossError(
-          absl::StrCat(config_.resume_checkpoint, " is of step ", restored.step, ", not ", config_.first_step));
-    }
-    reporter_.epoch_sums = restored.epoch_sums;
+
+  KeeperOptions options{.first_step = config_.first_step,
+                        .resume_snapshot = config_.resume_snapshot,
+                        .resume_checkpoint = config_.resume_checkpoint,
+                        .saves = communicator_->rank() == 0,
+                        .generation = config_.generation,
+                        .output_dir = config_.output_dir,
+                        .snapshot_path = config_.snapshot_path};
+  options.keep.newest = spec.training().keep_checkpoints() > 0 ? spec.training().keep_checkpoints() : kDefaultKeep;
+  if (spec.training().non_finite() == v1::NON_FINITE_POLICY_ROLL_BACK) {
+    options.roll_back_step = CheckpointStep(config_.first_step);
   }
+  keeper_ = std::make_unique<StateKeeper>(std::move(options), device_, model_.get(), optimizer_.get(), link_, clock_,
+                                          failpoints_);
+  LOCKSTEP_ASSIGN_OR_RETURN(reporter_.epoch_sums, keeper_->Restore());
   return absl::OkStatus();
 }
 
 absl::StatusOr<Trainer::Result> Trainer::Run() {
   const int64_t total = config_.plan.total_steps;
-  const int64_t interval = config_.spec.training().checkpoint_interval_steps();
   int64_t step = config_.first_step;
   reporter_.Begin(step);
   epoch_began_ = Seconds();
-  while (step < total && !stop_) {
-    LOCKSTEP_RETURN_IF_ERROR(link_->AwaitLease(step));
-    LOCKSTEP_RETURN_IF_ERROR(Step(step));
-    const bool ends_epoch = step_plan_.At(step).ends_epoch;
-    ++step;
-    if (ends_epoch || step == total || stop_ || reporter_.Due()) Commit(step);
-    if (ends_epoch) LOCKSTEP_RETURN_IF_ERROR(EndEpoch(step));
-    const bool due = interval > 0 ? step % interval == 0 : ends_epoch;
-    if ((due && step < total) || (stop_ && stop_with_checkpoint_)) LOCKSTEP_RETURN_IF_ERROR(Checkpoint(step));
+  // The state was kept after an epoch's last step and before its evaluation.
+  if (reporter_.epoch_sums.steps > 0 && step_plan_.At(step - 1).ends_epoch) {
+    LOCKSTEP_RETURN_IF_ERROR(EndEpoch(step));
   }
+  while (step < total && !stop_) {
+    LOCKSTEP_RETURN_IF_ERROR(Step(step));
+    LOCKSTEP_RETURN_IF_ERROR(AfterStep(++step));
+    link_->progress().Advance();
+    link_->progress().phase.store(v1::Heartbeat::PHASE_STEP, std::memory_order_relaxed);
+  }
+  keeper_->Flush();
   if (step < total) return Result{false, step};
   LOCKSTEP_RETURN_IF_ERROR(SaveFinalModel(step));
   return Result{true, step};
 }
 
 absl::Status Trainer::Step(int64_t step) {
+  StepSeconds seconds;
+  const double began = Seconds();
+  LOCKSTEP_RETURN_IF_ERROR(link_->AwaitLease(step));
+  seconds.lease = Seconds() - began;
   const StepPlace place = step_plan_.At(step);
   if (place.epoch != order_epoch_) {
     order_.emplace(static_cast<uint64_t>(train_sampler_->samples()), config_.spec.seed(),
                    static_cast<uint64_t>(place.epoch));
     order_epoch_ = place.epoch;
   }
-  StepSeconds seconds;
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.forward"));
   for (int shard = owned_.first; shard < owned_.end; ++shard) ComputeShard(step, place, shard, seconds);
 
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.allreduce"));
   const double before_reduction = Seconds();
   LOCKSTEP_RETURN_IF_ERROR(reducer_->Finish());
   const double before_update = Seconds();
-  seconds.allreduce = before_update - before_reduction;
+  seconds.allreduce += before_update - before_reduction;
 
   const std::span<const double> sums = reducer_->scalar_sums();
   const int width = model_->loss().stats_width();
   const LossSums loss_sums = model_->loss().Sums(sums.data());
-  if (!std::isfinite(loss_sums.loss)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the loss is not a finite number in step ", step, " (epoch ", place.epoch + 1,
-                     "): training diverges; lower the learning rate, or look for extreme values in the data"));
-  }
   stop_ = sums[width + kStopScalar] != 0;
   stop_with_checkpoint_ = sums[width + kCheckpointScalar] != 0;
 
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.before_apply"));
   const Tensor gradient{reducer_->sum().data(), model_->parameters().shape, DType::kF32};
-  optimizer_->Step(*device_, model_->parameters(), gradient,
-                   LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step), step);
+  // All ranks hold the same sums, so all decide the same.
+  const bool finite = std::isfinite(loss_sums.loss) && GradientIsFinite(gradient);
+  if (finite) {
+    optimizer_->Step(*device_, model_->parameters(), gradient,
+                     LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step), step);
+  } else {
+    LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place));
+  }
   seconds.optimizer = Seconds() - before_update;
-  reporter_.AddStep(loss_sums, place.rows, seconds);
-  return absl::OkStatus();
+  reporter_.AddStep(finite ? loss_sums : LossSums{}, finite ? place.rows : 0, seconds);
+  return HitFailpoint(failpoints_, "step.after_apply");
 }
 
 // One shard's gradient, scaled so that the sum over all shards is the mean over the step's samples.
@@ -152,80 +175,137 @@ void Trainer::ComputeShard(int64_t step, const StepPlace& place, int shard, Step
   seconds.allreduce += Seconds() - computed;
 }
 
+bool Trainer::GradientIsFinite(Tensor gradient) {
+  double found = 0;
+  device_->CheckFinite(gradient, flag_);
+  device_->CopyToHost(&found, flag_.data, sizeof(found));
+  return found == 0;
+}
+
+absl::Status Trainer::OnNonFinite(int64_t step, const StepPlace& place) {
+  const v1::NonFinitePolicy policy = config_.spec.training().non_finite();
+  if (policy == v1::NON_FINITE_POLICY_ROLL_BACK) keeper_->RollBack();
+  if (policy == v1::NON_FINITE_POLICY_ROLL_BACK || policy == v1::NON_FINITE_POLICY_SKIP_STEP) {
+    if (non_finite_steps_++ == 0) first_non_finite_ = step;
+    return absl::OkStatus();
+  }
+  return Permanent(absl::InvalidArgumentError(
+      absl::StrCat("the loss or its gradient is not a finite number in step ", step, " (epoch ", place.epoch + 1,
+                   "): training diverges; lower the learning rate, look for extreme values in the data, or set "
+                   "training.non_finite. The step was not applied")));
+}
+
+absl::Status Trainer::AfterStep(int64_t step) {
+  const int64_t total = config_.plan.total_steps;
+  const bool ends_epoch = step_plan_.At(step - 1).ends_epoch;
+  // Silent damage, for tests of what finds it.
+  if (!HitFailpoint(failpoints_, "memory.flip").ok()) *model_->parameters().as<uint32_t>() ^= 1;
+  if (step % digest_interval_ == 0 || ends_epoch || step == total) AddDigest(step);
+  const bool last = stop_ || step == total;
+  if (ends_epoch || last || reporter_.Due(50 * keeper_->snapshot_seconds())) {
+    LOCKSTEP_RETURN_IF_ERROR(Commit(step, last));
+  }
+  if (ends_epoch) return EndEpoch(step);
+  const bool due = CheckpointStep(step) == step && step < total;
+  if (due) keeper_->MarkRollBack();
+  if (due || (stop_ && stop_with_checkpoint_)) keeper_->Save(step, reporter_.epoch_sums, std::nullopt);
+  return absl::OkStatus();
+}
+
 absl::Status Trainer::EndEpoch(int64_t step) {
   LOCKSTEP_ASSIGN_OR_RETURN(const LossSums test_sums, evaluator_->Run());
-  ReportDigest(step);
   const Reporter::EpochSums train = std::exchange(reporter_.epoch_sums, {});
   if (communicator_->rank() == 0) {
     const bool classification = config_.plan.dataset.classification;
     const int64_t target_width = config_.plan.dataset.target_width;
-    const Scores train_scores = Score(train.sums, train.rows, target_width, classification);
+    const Scores train_scores = Score(train.sums, std::max<int64_t>(1, train.rows), target_width, classification);
     v1::SessionRequest report;
     v1::EpochCompleted& epoch = *report.mutable_epoch_completed();
     epoch.set_epoch(step_plan_.At(step - 1).epoch + 1);
     epoch.set_total_epochs(config_.spec.training().epochs());
     epoch.set_step(step);
     epoch.set_train_loss(train_scores.loss);
+    score_ = -train_scores.loss;
     if (classification) epoch.set_train_accuracy(train_scores.accuracy);
     if (test_sampler_->samples() > 0) {
       const Scores scores = Score(test_sums, test_sampler_->samples(), target_width, classification);
       epoch.set_test_loss(scores.loss);
+      score_ = -scores.loss;
       if (classification) {
         epoch.set_test_accuracy(scores.accuracy);
       } else {
         epoch.set_test_r_squared(scores.r_squared);
       }
     }
-    device_->Synchronize();
-    const Tensor parameters = model_->parameters();
-    epoch.set_digest(FastDigest({parameters.as<std::byte>(), parameters.bytes()}));
+    epoch.set_digest(Digest());
     epoch.set_epoch_seconds(Seconds() - epoch_began_);
     link_->Report(std::move(report));
+  }
+  if (CheckpointStep(step) == step && step < config_.plan.total_steps) {
+    keeper_->MarkRollBack();
+    keeper_->Save(step, reporter_.epoch_sums, score_);
+  } else if (stop_ && stop_with_checkpoint_) {
+    keeper_->Save(step, reporter_.epoch_sums, score_);
   }
   epoch_began_ = Seconds();
   reporter_.Begin(step);
   return absl::OkStatus();
 }
 
-void Trainer::Commit(int64_t step) {
-  const double rate = LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step - 1);
-  v1::StepsCommitted range = reporter_.Take(rate);
-  if (communicator_->rank() != 0 || range.first_step() == range.end_step()) return;
-  v1::SessionRequest report;
-  *report.mutable_commit_steps()->mutable_steps() = std::move(range);
-  link_->Report(std::move(report));
+int64_t Trainer::CheckpointStep(int64_t step) const {
+  const int64_t asked = config_.spec.training().checkpoint_interval_steps();
+  const int64_t interval = asked > 0 ? asked : step_plan_.steps_per_epoch();
+  return step / interval * interval;
 }
 
-void Trainer::ReportDigest(int64_t step) {
+std::string Trainer::Digest() {
   device_->Synchronize();
   const Tensor parameters = model_->parameters();
-  v1::SessionRequest report;
-  v1::DigestReport& digest = *report.mutable_digest_report();
-  digest.set_generation(config_.generation);
-  digest.set_step(step);
-  digest.set_digest(FastDigest({parameters.as<std::byte>(), parameters.bytes()}));
-  link_->Report(std::move(report));
+  return FastDigest({parameters.as<std::byte>(), parameters.bytes()});
 }
 
-absl::Status Trainer::Checkpoint(int64_t step) {
-  if (communicator_->rank() == 0) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const SavedFile saved, SaveCheckpoint(config_.output_dir, step, *device_, *model_,
-                                                                    *optimizer_, reporter_.epoch_sums));
-    v1::SessionRequest report;
-    v1::CheckpointSaved& checkpoint = *report.mutable_checkpoint_saved();
-    checkpoint.set_step(step);
-    checkpoint.set_path(saved.path);
-    checkpoint.set_parameters_sha256(saved.parameters_sha256);
-    checkpoint.set_bytes(saved.bytes);
+void Trainer::AddDigest(int64_t step) {
+  v1::StepDigest& digest = *digests_.Add();
+  digest.set_step(step);
+  digest.set_digest(Digest());
+}
+
+absl::Status Trainer::Commit(int64_t step, bool last) {
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "commit.before"));
+  const double rate = LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step - 1);
+  v1::StepsCommitted range = reporter_.Take(rate);
+  link_->progress().step_seconds.store(reporter_.SlowStepSeconds(), std::memory_order_relaxed);
+  v1::SessionRequest report;
+  if (communicator_->rank() != 0) {
+    if (digests_.empty()) return absl::OkStatus();
+    report.mutable_digest_report()->set_generation(config_.generation);
+    report.mutable_digest_report()->mutable_digests()->Swap(&digests_);
     link_->Report(std::move(report));
+    digests_.Clear();
+    return absl::OkStatus();
   }
-  reporter_.Begin(step);
-  return absl::OkStatus();
+  v1::CommitSteps& commit = *report.mutable_commit_steps();
+  *commit.mutable_steps() = std::move(range);
+  commit.mutable_digests()->Swap(&digests_);
+  digests_.Clear();
+  commit.set_snapshot(keeper_->Snapshot(step, reporter_.epoch_sums, last));
+  const bool kept = commit.snapshot();
+  const int64_t number = link_->Report(std::move(report));
+  if (kept) keeper_->SnapshotReported(number);
+  if (non_finite_steps_ > 0) {
+    v1::SessionRequest warning;
+    warning.mutable_warning()->set_kind(v1::WARNING_KIND_NON_FINITE);
+    warning.mutable_warning()->set_message(
+        absl::StrCat(std::exchange(non_finite_steps_, 0), " step(s) from step ", first_non_finite_,
+                     " on had a loss or gradient that is not a finite number and were not applied"));
+    link_->Report(std::move(warning));
+  }
+  return HitFailpoint(failpoints_, "commit.after");
 }
 
 absl::Status Trainer::SaveFinalModel(int64_t step) {
   if (communicator_->rank() != 0) return absl::OkStatus();
-  LOCKSTEP_ASSIGN_OR_RETURN(const SavedFile saved, SaveModel(config_.output_dir, step, *device_, *model_));
+  LOCKSTEP_ASSIGN_OR_RETURN(const SavedFile saved, keeper_->SaveFinal(step));
   v1::SessionRequest report;
   v1::CheckpointSaved& checkpoint = *report.mutable_checkpoint_saved();
   checkpoint.set_step(step);

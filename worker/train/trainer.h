@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/clock.h"
+#include "common/failpoints.h"
 #include "common/model/job_plan.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/tree_reduce.h"
@@ -19,6 +20,7 @@
 #include "worker/train/evaluator.h"
 #include "worker/train/reporter.h"
 #include "worker/train/sampler.h"
+#include "worker/train/state_keeper.h"
 #include "worker/train/step_plan.h"
 
 namespace lockstep {
@@ -31,7 +33,11 @@ struct TrainerConfig {
   std::string output_dir;
   // A checkpoint folder, or empty.
   std::string resume_checkpoint;
+  // A file of snapshots, preferred, or empty.
+  std::string resume_snapshot;
   int64_t first_step = 0;
+  // Where rank 0 keeps snapshots, or empty.
+  std::string snapshot_path;
 };
 
 class Trainer {
@@ -42,10 +48,11 @@ class Trainer {
     int64_t step = 0;
   };
 
-  // All pointers outlive the trainer. Restores the checkpoint where there is one.
+  // All pointers outlive the trainer; `failpoints` may be null. Restores the state where there is one.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(TrainerConfig config, Device* device,
                                                          Communicator* communicator, const Dataset* dataset,
-                                                         CoordinatorLink* link, const Clock* clock);
+                                                         CoordinatorLink* link, const Clock* clock,
+                                                         Failpoints* failpoints = nullptr);
 
   // Trains to the last step, or to the step boundary where the ranks agreed to stop.
   absl::StatusOr<Result> Run();
@@ -54,15 +61,23 @@ class Trainer {
   Model& model() { return *model_; }
 
  private:
-  Trainer(TrainerConfig config, Device* device, Communicator* communicator, CoordinatorLink* link, const Clock* clock);
+  Trainer(TrainerConfig config, Device* device, Communicator* communicator, CoordinatorLink* link, const Clock* clock,
+          Failpoints* failpoints);
 
   absl::Status Build(const Dataset& dataset);
   absl::Status Step(int64_t step);
   void ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
+  bool GradientIsFinite(Tensor gradient);
+  // The step's gradient or loss is not finite on any rank.
+  absl::Status OnNonFinite(int64_t step, const StepPlace& place);
+  // What is due once `step` steps are done.
+  absl::Status AfterStep(int64_t step);
   absl::Status EndEpoch(int64_t step);
-  void Commit(int64_t step);
-  void ReportDigest(int64_t step);
-  absl::Status Checkpoint(int64_t step);
+  // The step up to which `step` steps' newest checkpoint is due.
+  int64_t CheckpointStep(int64_t step) const;
+  void AddDigest(int64_t step);
+  std::string Digest();
+  absl::Status Commit(int64_t step, bool last);
   absl::Status SaveFinalModel(int64_t step);
   double Seconds() const;
 
@@ -71,8 +86,10 @@ class Trainer {
   Communicator* communicator_;
   CoordinatorLink* link_;
   const Clock* clock_;
+  Failpoints* failpoints_;
   StepPlan step_plan_;
   ShardRange owned_;
+  const int64_t digest_interval_;
 
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
@@ -81,15 +98,23 @@ class Trainer {
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<TreeReducer> reducer_;
   std::unique_ptr<Buffer> stats_buffer_;
-  // kF64, as wide as the loss wants.
+  // kF64, as wide as the loss wants, and one more for CheckFinite.
   Tensor stats_;
+  Tensor flag_;
   std::optional<Permutation> order_;
   int64_t order_epoch_ = -1;
   Reporter reporter_;
+  std::unique_ptr<StateKeeper> keeper_;
   // What the ranks agreed on in the newest step.
   bool stop_ = false;
   bool stop_with_checkpoint_ = false;
   double epoch_began_ = 0;
+  // Of the newest evaluation; greater is better.
+  std::optional<double> score_;
+  // Not yet reported.
+  google::protobuf::RepeatedPtrField<lockstep::v1::StepDigest> digests_;
+  int64_t non_finite_steps_ = 0;
+  int64_t first_non_finite_ = 0;
 };
 
 }  // namespace lockstep

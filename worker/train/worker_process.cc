@@ -9,15 +9,19 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
+#include "common/failpoints.h"
 #include "common/model/job_plan.h"
 #include "common/status_macros.h"
 #include "spdlog/spdlog.h"
 #include "worker/comm/mpi/mpi_communicator.h"
 #include "worker/data/dataset.h"
 #include "worker/device/device.h"
+#include "worker/train/failure.h"
 #include "worker/train/session.h"
+#include "worker/train/term_watcher.h"
 #include "worker/train/trainer.h"
 
 namespace lockstep {
@@ -27,7 +31,9 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kConnectTimeout{30'000};
-constexpr milliseconds kCloseTimeout{5'000};
+// A coordinator that is away comes back; what went wrong is not worth as long a wait as what went right.
+constexpr milliseconds kCloseTimeout{600'000};
+constexpr milliseconds kCloseFailedTimeout{5'000};
 // A peer that computes a large step is silent for its length, one that is dead for ever; the
 // coordinator sees the dead one's stream end long before this.
 constexpr milliseconds kExchangeTimeout{600'000};
@@ -36,6 +42,19 @@ std::string HostName() {
   char name[256] = {};
   gethostname(name, sizeof(name) - 1);
   return name;
+}
+
+// As others see it: the worker may be in a pid namespace of its own, where getpid() says something else.
+int64_t OuterPid() {
+  char text[32] = {};
+  const ssize_t size = readlink("/proc/self", text, sizeof(text) - 1);
+  int64_t pid = 0;
+  return size > 0 && absl::SimpleAtoi(text, &pid) ? pid : getpid();
+}
+
+// Another launch may find the disk or the memory in a better state.
+bool MayPass(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsResourceExhausted(status) || absl::IsInternal(status);
 }
 
 absl::StatusOr<JobPlan> MakePlan(const v1::Welcome& welcome) {
@@ -48,6 +67,7 @@ absl::StatusOr<JobPlan> MakePlan(const v1::Welcome& welcome) {
     const Violation& first = violations.list().front();
     return absl::InvalidArgumentError(absl::StrCat(first.field, ": ", first.description));
   }
+  if (welcome.spec().replay().until_step() > 0) plan.total_steps = welcome.spec().replay().until_step();
   if (plan.logical_shards != welcome.logical_shards() || plan.total_steps != welcome.total_steps()) {
     return absl::FailedPreconditionError(
         absl::StrCat("the data changed since the job was submitted: ", plan.total_steps, " steps instead of ",
@@ -61,8 +81,9 @@ struct Loaded {
   JobPlan plan;
   std::unique_ptr<Dataset> dataset;
 };
-absl::StatusOr<Loaded> Load(const v1::Welcome& welcome) {
+absl::StatusOr<Loaded> Load(const v1::Welcome& welcome, Failpoints* failpoints) {
   Loaded loaded;
+  LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "data.read"));
   LOCKSTEP_ASSIGN_OR_RETURN(loaded.plan, MakePlan(welcome));
   const std::vector<std::string> roots(welcome.data_roots().begin(), welcome.data_roots().end());
   const int64_t classes = loaded.plan.dataset.classification ? loaded.plan.model.output.elements() : 0;
@@ -77,13 +98,14 @@ struct Outcome {
 };
 
 Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session,
-              std::atomic<Communicator*>& abort_target) {
+              std::atomic<Communicator*>& abort_target, Failpoints* failpoints) {
   const v1::Welcome& welcome = session.welcome();
-  std::future<absl::StatusOr<Loaded>> loading = std::async(std::launch::async, [&] { return Load(welcome); });
+  std::future<absl::StatusOr<Loaded>> loading =
+      std::async(std::launch::async, [&] { return Load(welcome, failpoints); });
   absl::StatusOr<std::unique_ptr<Communicator>> communicator = MakeMpiCommunicator();
   absl::StatusOr<Loaded> loaded = loading.get();
   if (!communicator.ok()) return {communicator.status(), {}};
-  if (!loaded.ok()) return {loaded.status(), {}};
+  if (!loaded.ok()) return {MayPass(loaded.status()) ? loaded.status() : Permanent(loaded.status()), {}};
   (*communicator)->set_timeout(kExchangeTimeout);
   abort_target.store(communicator->get());
 
@@ -92,11 +114,13 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
                        .generation = options.generation,
                        .output_dir = welcome.output_dir(),
                        .resume_checkpoint = welcome.resume_checkpoint(),
-                       .first_step = welcome.first_step()};
+                       .resume_snapshot = welcome.resume_snapshot(),
+                       .first_step = welcome.first_step(),
+                       .snapshot_path = welcome.snapshot_path()};
   const SystemClock clock;
   Outcome outcome;
-  auto trainer =
-      Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session, &clock);
+  auto trainer = Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session,
+                                 &clock, failpoints);
   outcome.status = trainer.status();
   if (trainer.ok()) {
     absl::StatusOr<Trainer::Result> result = (*trainer)->Run();
@@ -114,6 +138,8 @@ v1::Goodbye LastWord(const WorkerOptions& options, const Outcome& outcome) {
   if (!outcome.status.ok()) {
     goodbye.set_outcome(v1::Goodbye::OUTCOME_FAILED);
     goodbye.set_message(absl::StrCat("rank ", options.rank, ": ", outcome.status.message()));
+    goodbye.set_permanent(IsPermanent(outcome.status));
+    goodbye.set_resume_unusable(IsResumeUnusable(outcome.status));
   } else {
     goodbye.set_outcome(outcome.result.finished ? v1::Goodbye::OUTCOME_SUCCEEDED : v1::Goodbye::OUTCOME_STOPPED);
   }
@@ -123,6 +149,16 @@ v1::Goodbye LastWord(const WorkerOptions& options, const Outcome& outcome) {
 }  // namespace
 
 int RunWorker(const WorkerOptions& options) {
+  std::unique_ptr<Failpoints> failpoints;
+  if (!options.failpoints.empty()) {
+    auto armed = Failpoints::Load(options.failpoints, options.rank);
+    if (!armed.ok()) {
+      spdlog::error("rank {}: {}", options.rank, armed.status().ToString());
+      return kExitFailed;
+    }
+    failpoints = std::move(*armed);
+  }
+  if (!HitFailpoint(failpoints.get(), "worker.start").ok()) return kExitFailed;
   std::unique_ptr<Device> device = MakeCpuDevice(options.threads);
   v1::Hello hello;
   hello.set_job_id(options.job_id);
@@ -130,7 +166,7 @@ int RunWorker(const WorkerOptions& options) {
   hello.set_rank(options.rank);
   hello.set_world_size(options.world_size);
   hello.set_host(HostName());
-  hello.set_pid(getpid());
+  hello.set_pid(OuterPid());
   hello.set_device(device->Description());
 
   std::atomic<Communicator*> abort_target{nullptr};
@@ -146,10 +182,11 @@ int RunWorker(const WorkerOptions& options) {
     spdlog::error("rank {}: {}: {}", options.rank, options.coordinator, session.status().ToString());
     return kExitLost;
   }
-  const Outcome outcome = Train(options, *device, **session, abort_target);
+  const TermWatcher on_term([&] { (*session)->AskToStop(StopRequest::kStopWithCheckpoint); });
+  const Outcome outcome = Train(options, *device, **session, abort_target, failpoints.get());
   if (lost.load()) return kExitLost;
   if (!outcome.status.ok()) spdlog::error("rank {}: {}", options.rank, outcome.status.ToString());
-  (*session)->Close(LastWord(options, outcome), kCloseTimeout);
+  (*session)->Close(LastWord(options, outcome), outcome.status.ok() ? kCloseTimeout : kCloseFailedTimeout);
   if (!outcome.status.ok()) return absl::IsAborted(outcome.status) ? kExitLost : kExitFailed;
   FinalizeMpi();
   return kExitSucceeded;

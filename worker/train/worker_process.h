@@ -13,6 +13,8 @@ struct WorkerOptions {
   std::string job_id;
   int64_t generation = 0;
   int threads = 1;
+  // A file of failpoints, or empty.
+  std::string failpoints;
   // As mpirun's environment gives them.
   int rank = 0;
   int world_size = 1;

@@ -1,145 +1,177 @@
 // SPDX-License-Identifier: Apache-2.0
+// How a group ends, whoever dies, with a pid namespace around it and where none is allowed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <sys/mount.h>
 
-#include <chrono>
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <functional>
-#include <future>
+#include <algorithm>
 #include <string>
-#include <thread>
+#include <vector>
 
-#include "server/launch/mpirun_launcher.h"
-#include "server/launch/process.h"
-#include "server/launch/run_dir.h"
+#include "tests/unit/server/group_fixture.h"
 
 namespace lockstep::launch {
 namespace {
 
-bool Eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > deadline) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
-
-// The "mpirun" of these tests is a shell script, which gets and ignores mpirun's arguments.
-class ShimTest : public testing::Test {
+// True: the shim may not make a pid namespace, as for most users.
+class ShimTest : public GroupTest, public testing::WithParamInterface<bool> {
  protected:
-  void SetUp() override {
-    std::string pattern = testing::TempDir() + "lockstep-shim-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-    std::filesystem::create_directories(dir_ + "/run");
+  std::string Shim() override {
+    if (!GetParam() || geteuid() != 0) return GroupTest::Shim();
+    return WriteProgram("shim", "exec setpriv --bounding-set=-all --inh-caps=-all " + GroupTest::Shim() + " \"$@\"\n");
   }
-  void TearDown() override {
-    launcher_.reset();
-    std::filesystem::remove_all(dir_);
+  // Two children, one of them in a session of its own; they write a, b and c. All ignore SIGTERM.
+  static std::string Family() {
+    const std::string sleep = "exec sleep 1000";
+    return "trap '' TERM\n" + WritePid("a") + "sh -c '" + WritePid("b") + sleep + "' &\nsetsid sh -c '" +
+           WritePid("c") + sleep + "' &\nwhile :; do wait; done\n";
   }
-  void Launch(const std::string& script) {
-    std::ofstream(dir_ + "/mpirun") << "#!/bin/sh\n" << script;
-    std::filesystem::permissions(dir_ + "/mpirun", std::filesystem::perms::owner_all);
-    auto launcher = MpirunLauncher::Create({.mpirun = dir_ + "/mpirun",
-                                            .shim = std::string(std::getenv("LOCKSTEP_BIN_DIR")) + "/lockstep-shim",
-                                            .worker = "/bin/true",
-                                            .scratch_root = dir_});
-    ASSERT_TRUE(launcher.ok()) << launcher.status();
-    launcher_ = std::move(*launcher);
-    ASSERT_TRUE(launcher_
-                    ->Launch({"j", 1, {}, dir_ + "/run", "unix:/none"},
-                             [this](const core::GroupExit& exit) { exit_.set_value(exit); })
-                    .ok());
-  }
-  core::GroupExit AwaitExit() {
-    auto future = exit_.get_future();
-    if (future.wait_for(std::chrono::seconds(10)) != std::future_status::ready) {
-      ADD_FAILURE() << "the group did not end";
-      return {};
-    }
-    return future.get();
-  }
-  // The pid that the script wrote.
-  pid_t Pid(const std::string& file) {
-    pid_t pid = 0;
-    EXPECT_TRUE(Eventually([&] { return static_cast<bool>(std::ifstream(dir_ + "/run/" + file) >> pid); })) << file;
-    return pid;
-  }
-
-  std::string dir_;
-  std::promise<core::GroupExit> exit_;
-  std::unique_ptr<MpirunLauncher> launcher_;
+  std::vector<pid_t> FamilyPids() { return {Pid("a"), Pid("b"), Pid("c")}; }
 };
 
-TEST_F(ShimTest, ReportsTheExitStatusAndTheLastWords) {
+TEST_P(ShimTest, RunsTheCommandInItsOwnNamespaceWhereThatIsAllowed) {
+  Launch("echo $$; exit 0\n");
+  const bool first = AwaitExit().last_output == "1";
+  EXPECT_EQ(first, !GetParam() && geteuid() == 0);
+}
+
+TEST_P(ShimTest, ReportsTheExitStatusAndTheLastWords) {
   Launch("touch $TMPDIR/left; echo 'something is wrong'; exit 3\n");
   const core::GroupExit exit = AwaitExit();
   EXPECT_TRUE(exit.reported);
+  EXPECT_FALSE(exit.killed);
   EXPECT_EQ(exit.exit_code, 3);
   EXPECT_EQ(exit.last_output, "something is wrong");
-  EXPECT_FALSE(std::filesystem::exists(dir_ + "/lockstep-j-1"));
+  ExpectNothingLeft();
 }
 
-TEST_F(ShimTest, KillsTheWholeTreeAlsoWhatIgnoresSigtermAndWasDisowned) {
-  Launch("cd " + dir_ +
-         "/run\ntrap '' TERM\n"
-         "(trap '' TERM; setsid sleep 1000 & echo $! > a.tmp; mv a.tmp a; wait) &\n"
-         "echo $! > b.tmp; mv b.tmp b; sleep 1000; sleep 1000\n");
-  const pid_t disowned = Pid("a"), child = Pid("b");
+TEST_P(ShimTest, KillsTheWholeTreeAtOnceAlsoWhatIgnoresSigtermAndWasDisowned) {
+  Launch(Family());
+  const auto pids = FamilyPids();
   const auto began = std::chrono::steady_clock::now();
   launcher_->Kill("j", 1);
-  AwaitExit();
-  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(3));
-  EXPECT_EQ(StartTimeOf(disowned), 0);
-  EXPECT_EQ(StartTimeOf(child), 0);
-  EXPECT_FALSE(std::filesystem::exists(dir_ + "/lockstep-j-1"));
+  // Reported: by the shim, without the launcher's help.
+  EXPECT_TRUE(AwaitExit().killed);
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(3));  // The grace of SIGTERM is 4 s.
+  for (const pid_t pid : pids) EXPECT_TRUE(IsGone(pid));
+  ExpectNothingLeft();
 }
 
-TEST_F(ShimTest, LeavesNothingWhenTheGroupEndsBeforeItsChildren) {
-  Launch("cd " + dir_ + "/run\nsleep 1000 &\necho $! > a.tmp; mv a.tmp a; exit 0\n");
-  EXPECT_EQ(AwaitExit().exit_code, 0);
+TEST_P(ShimTest, LeavesNothingWhenTheGroupEndsBeforeItsChildren) {
+  Launch("sh -c '" + WritePid("a") + "exec sleep 1000' &\nuntil [ -e $LOCKSTEP_RUN_DIR/a ]; do :; done; exit 0\n");
+  const core::GroupExit exit = AwaitExit();
+  EXPECT_EQ(exit.exit_code, 0);
+  EXPECT_FALSE(exit.killed);
   EXPECT_EQ(StartTimeOf(Pid("a")), 0);
+  ExpectNothingLeft();
 }
 
-TEST_F(ShimTest, SaysSoWhenTheShimItselfIsKilled) {
-  Launch("cd " + dir_ + "/run\necho $$ > a.tmp; mv a.tmp a; exec sleep 1000\n");
-  const pid_t command = Pid("a");
-  kill(ReadShimIdentity(dir_ + "/run")->pid, SIGKILL);
+TEST_P(ShimTest, LeavesNothingWhenTheShimIsKilled) {
+  Launch(Family());
+  const auto pids = FamilyPids();
+  kill(ShimPid(), SIGKILL);
   EXPECT_FALSE(AwaitExit().reported);
-  EXPECT_TRUE(Eventually([&] { return StartTimeOf(command) == 0; }));
-  EXPECT_FALSE(std::filesystem::exists(dir_ + "/lockstep-j-1"));
+  // Not soon: by the time that the end is told.
+  for (const pid_t pid : pids) EXPECT_TRUE(IsGone(pid));
+  ExpectNothingLeft();
 }
 
-TEST_F(ShimTest, ALaterCoordinatorEndsTheGroup) {
-  Launch("cd " + dir_ + "/run\necho $$ > a.tmp; mv a.tmp a; exec sleep 1000\n");
-  const pid_t command = Pid("a");
-  launcher_.reset();  // The coordinator is gone; the shim goes on.
-  EXPECT_NE(StartTimeOf(command), 0);
-  EXPECT_TRUE(KillStaleGroup(dir_ + "/run").ok());
-  EXPECT_EQ(StartTimeOf(command), 0);
-  EXPECT_TRUE(KillStaleGroup(dir_ + "/run").ok());
-  EXPECT_TRUE(KillStaleGroup(dir_).ok());
+TEST_P(ShimTest, LeavesNothingWhenMpirunIsKilled) {
+  Launch(Family());
+  const auto pids = FamilyPids();
+  kill(pids[0], SIGKILL);
+  const core::GroupExit exit = AwaitExit();
+  EXPECT_TRUE(exit.reported);
+  EXPECT_EQ(exit.signal, SIGKILL);
+  for (const pid_t pid : pids) EXPECT_TRUE(IsGone(pid));
+  ExpectNothingLeft();
 }
 
-TEST(Environment, IsAnAllowList) {
-  setenv("LD_PRELOAD_LOOKALIKE", "x", 1);
-  setenv("OMPI_MCA_evil", "x", 1);
-  setenv("LOCKSTEP_SOMETHING", "x", 1);
-  const auto environment = GroupEnvironment();
-  EXPECT_THAT(environment, testing::Contains("LOCKSTEP_SOMETHING=x"));
-  EXPECT_THAT(environment, testing::Not(testing::Contains("LD_PRELOAD_LOOKALIKE=x")));
-  EXPECT_THAT(environment, testing::Not(testing::Contains("OMPI_MCA_evil=x")));
+TEST_P(ShimTest, LeavesNothingWhenAllIsKilledAtOnce) {
+  for (const bool shim_first : {true, false}) {
+    std::filesystem::remove_all(run_dir());
+    std::filesystem::create_directories(run_dir());
+    Launch(Family());
+    std::vector<pid_t> pids = FamilyPids();
+    pids.insert(shim_first ? pids.begin() : pids.end(), ShimPid());
+    for (const pid_t pid : pids) kill(pid, SIGKILL);
+    AwaitExit();
+    for (const pid_t pid : pids) EXPECT_TRUE(IsGone(pid));
+    ExpectNothingLeft();
+  }
 }
 
-TEST(Create, SaysWhatIsMissing) {
-  const auto launcher = MpirunLauncher::Create({.mpirun = "/none/mpirun", .shim = "/bin/true", .worker = "/bin/true"});
-  EXPECT_THAT(std::string(launcher.status().message()), testing::HasSubstr("--mpirun="));
+TEST_P(ShimTest, AStoppedShimDoesNotHoldUpTheEnd) {
+  Launch(Family());
+  const auto pids = FamilyPids();
+  kill(ShimPid(), SIGSTOP);
+  launcher_->Kill("j", 1);
+  EXPECT_FALSE(AwaitExit().reported);
+  for (const pid_t pid : pids) EXPECT_TRUE(IsGone(pid));
+  ExpectNothingLeft();
+}
+
+TEST_P(ShimTest, SigtermLetsWorkersEndByThemselves) {
+  // As mpirun, the command ends with its worker's exit code. It must not get the signal itself.
+  Launch("trap 'exit 66' TERM\nsh -c 'trap \"exit 7\" TERM; " + WritePid("a") +
+         "while :; do sleep 1000 & wait; done' &\nwait $!\nexit $?\n");
+  Pid("a");
+  kill(ShimPid(), SIGTERM);
+  const core::GroupExit exit = AwaitExit();
+  EXPECT_EQ(exit.exit_code, 7);
+  EXPECT_FALSE(exit.killed);
+  ExpectNothingLeft();
+}
+
+TEST_P(ShimTest, SigtermReachesWorkersThatStartAfterIt) {
+  // The first worker ends on the signal; only then the second starts.
+  Launch("sh -c 'trap \"exit 0\" TERM; " + WritePid("a") + "while :; do sleep 1000 & wait; done' &\nwait $!\n" +
+         "(exec sleep 1000)\nexit 9\n");
+  Pid("a");
+  kill(ShimPid(), SIGTERM);
+  EXPECT_EQ(AwaitExit().exit_code, 9);
+}
+
+TEST_P(ShimTest, AWorkerThatDoesNotEndInTimeIsKilled) {
+  std::filesystem::create_directories(run_dir());
+  const std::string shim = Shim();
+  WriteProgram("short", "exec " + shim + " --stop-grace-ms=100 \"$@\"\n");
+  WriteProgram("mpirun", Family());
+  auto launcher = MpirunLauncher::Create(
+      {.mpirun = dir_ + "/mpirun", .shim = dir_ + "/short", .worker = "/bin/true", .scratch_root = dir_});
+  ASSERT_TRUE(launcher.ok());
+  launcher_ = std::move(*launcher);
+  ASSERT_TRUE(launcher_->Launch(Request(), OnExit()).ok());
+  const auto pids = FamilyPids();
+  kill(ShimPid(), SIGTERM);
+  EXPECT_TRUE(AwaitExit().killed);
+  for (const pid_t pid : pids) EXPECT_TRUE(IsGone(pid));
+  ExpectNothingLeft();
+}
+
+TEST_P(ShimTest, SaysWhyItCouldNotMakeItsFolder) {
+  std::filesystem::create_directories(scratch_dir());  // Another's, for all it knows.
+  Launch("exit 0\n");
+  const core::GroupExit exit = AwaitExit();
+  EXPECT_EQ(exit.exit_code, 126);
+  EXPECT_THAT(exit.last_output, testing::HasSubstr(scratch_dir() + ": cannot create: File exists"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Namespace, ShimTest, testing::Bool(),
+                         [](const auto& param) { return std::string(param.param ? "Refused" : "Allowed"); });
+
+using ShimOnFullDiskTest = GroupTest;
+
+TEST_F(ShimOnFullDiskTest, StillReportsHowTheGroupEnded) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root may mount a small file system";
+  ASSERT_EQ(mount("lockstep", run_dir().c_str(), "tmpfs", 0, "size=64k"), 0) << strerror(errno);
+  Launch(WritePid("a") + "cat /dev/zero > $LOCKSTEP_RUN_DIR/fill 2> /dev/null\nexit 5\n");
+  const core::GroupExit exit = AwaitExit();
+  std::error_code ignored;
+  EXPECT_EQ(std::filesystem::space(run_dir(), ignored).available, 0u);
+  umount2(run_dir().c_str(), MNT_DETACH);
+  EXPECT_TRUE(exit.reported);
+  EXPECT_EQ(exit.exit_code, 5);
 }
 
 }  // namespace

@@ -26,10 +26,33 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   std::function<grpc::Status(Stream&)> handler;
 };
 
-void Welcome(Stream& stream, int64_t total_steps) {
+void Welcome(Stream& stream, int64_t total_steps, int64_t last_report = 0) {
   v1::SessionResponse response;
   response.mutable_welcome()->set_total_steps(total_steps);
+  response.mutable_welcome()->set_last_report(last_report);
   stream.Write(response);
+}
+
+void Acknowledge(Stream& stream, int64_t report) {
+  v1::SessionResponse response;
+  response.mutable_ack()->set_report(report);
+  stream.Write(response);
+}
+
+void Grant(Stream& stream, int64_t first_step, int64_t end_step) {
+  v1::SessionResponse response;
+  v1::Lease& lease = *response.mutable_lease();
+  lease.set_generation(7);
+  lease.set_rank(1);
+  lease.set_first_step(first_step);
+  lease.set_end_step(end_step);
+  stream.Write(response);
+}
+
+v1::SessionRequest Digest(int64_t step) {
+  v1::SessionRequest report;
+  report.mutable_digest_report()->add_digests()->set_step(step);
+  return report;
 }
 
 class SessionTest : public ::testing::Test {
@@ -72,31 +95,27 @@ TEST_F(SessionTest, LeasesAreAskedForAheadAndCoverEveryStep) {
   service_.handler = [&](Stream& stream) {
     v1::SessionRequest request;
     while (stream.Read(&request)) {
-      received.push_back(request);
+      if (!request.has_heartbeat()) received.push_back(request);
       if (request.has_hello()) Welcome(stream, kTotal);
+      if (request.report() > 0) Acknowledge(stream, request.report());
+      if (request.has_goodbye()) return grpc::Status::OK;
       if (!request.has_lease_request()) continue;
       EXPECT_EQ(request.lease_request().generation(), 7);
       ++asked;
-      v1::SessionResponse response;
-      v1::Lease& lease = *response.mutable_lease();
-      lease.set_generation(7);
-      lease.set_rank(1);
-      lease.set_first_step(granted);
+      const int64_t first = granted;
       granted = std::min(kTotal, granted + request.lease_request().steps());
-      lease.set_end_step(granted);
-      stream.Write(response);
+      Grant(stream, first, granted);
     }
     return grpc::Status::OK;
   };
   auto session = Connect();
   ASSERT_TRUE(session.ok()) << session.status();
   for (int64_t step = 0; step < kTotal; ++step) ASSERT_TRUE((*session)->AwaitLease(step).ok());
-  v1::SessionRequest report;
-  report.mutable_digest_report()->set_step(9);
-  (*session)->Report(report);
+  EXPECT_EQ((*session)->Report(Digest(9)), 1);
   v1::Goodbye goodbye;
   goodbye.set_step(kTotal);
   (*session)->Close(goodbye, 5s);
+  EXPECT_EQ((*session)->acknowledged(), 2);
   session->reset();
   server_->Shutdown();
   EXPECT_EQ(granted, kTotal);
@@ -109,19 +128,87 @@ TEST_F(SessionTest, LeasesAreAskedForAheadAndCoverEveryStep) {
   EXPECT_EQ(lost_, "");
 }
 
-TEST_F(SessionTest, ALostCoordinatorIsNoticedAndEndsTheWaitForALease) {
+// The coordinator dies twice: before it has granted, and before it has acknowledged.
+TEST_F(SessionTest, ABrokenStreamIsOpenedAgainAndWhatWasNotStoredIsSentAgain) {
+  std::vector<v1::Hello> hellos;
+  std::vector<int64_t> reports;
+  service_.handler = [&](Stream& stream) {
+    v1::SessionRequest request;
+    stream.Read(&request);
+    hellos.push_back(request.hello());
+    // The second one had stored the first report, but its acknowledgement was lost.
+    Welcome(stream, 100, hellos.size() == 3 ? 1 : 0);
+    while (stream.Read(&request)) {
+      if (request.has_lease_request()) {
+        if (hellos.size() == 1) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "going away");
+        Grant(stream, 0, 100);
+      }
+      if (request.report() > 0) {
+        reports.push_back(request.report());
+        if (hellos.size() == 2 && reports.size() == 2) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "again");
+        if (hellos.size() == 3) Acknowledge(stream, request.report());
+      }
+    }
+    return grpc::Status::OK;
+  };
+  auto session = Connect();
+  ASSERT_TRUE(session.ok()) << session.status();
+  // Waits through the first death.
+  ASSERT_TRUE((*session)->AwaitLease(0).ok());
+  (*session)->Report(Digest(1));
+  (*session)->Report(Digest(2));
+  EXPECT_TRUE((*session)->AwaitStored(2, 10s));
+  session->reset();
+  server_->Shutdown();
+  ASSERT_EQ(hellos.size(), 3u);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(hellos[i].session(), i + 1);
+  EXPECT_EQ(hellos[1].leased_end(), 0);
+  EXPECT_EQ(hellos[2].leased_end(), 100) << "what was granted is said again";
+  EXPECT_EQ(reports, (std::vector<int64_t>{1, 2, 2})) << "only what was not stored is sent again";
+  EXPECT_EQ(lost_, "");
+}
+
+TEST_F(SessionTest, ARankThatIsNotWantedAnyMoreIsToldAndStopsWaiting) {
   service_.handler = [&](Stream& stream) {
     v1::SessionRequest request;
     stream.Read(&request);
     Welcome(stream, 10);
-    // Dies instead of granting.
-    stream.Read(&request);
-    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "going away");
+    while (stream.Read(&request) && !request.has_lease_request()) {
+    }
+    return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "generation 7 is stale");
   };
   auto session = Connect();
   ASSERT_TRUE(session.ok()) << session.status();
   EXPECT_EQ((*session)->AwaitLease(0).code(), absl::StatusCode::kAborted);
-  EXPECT_EQ(AwaitLost(), "going away");
+  EXPECT_EQ(AwaitLost(), "generation 7 is stale");
+}
+
+TEST_F(SessionTest, HeartbeatsSayWhatTheTrainerIsAt) {
+  v1::Heartbeat newest;
+  std::mutex mutex;
+  service_.handler = [&](Stream& stream) {
+    v1::SessionRequest request;
+    stream.Read(&request);
+    Welcome(stream, 10);
+    while (stream.Read(&request)) {
+      const std::lock_guard lock(mutex);
+      if (request.has_heartbeat()) newest = request.heartbeat();
+    }
+    return grpc::Status::OK;
+  };
+  auto session = Connect();
+  ASSERT_TRUE(session.ok()) << session.status();
+  (*session)->progress().phase.store(v1::Heartbeat::PHASE_STEP);
+  (*session)->progress().step_seconds.store(0.25);
+  (*session)->progress().Advance();
+  const auto deadline = std::chrono::steady_clock::now() + 10s;
+  const auto seen = [&] {
+    const std::lock_guard lock(mutex);
+    return newest.phase() == v1::Heartbeat::PHASE_STEP && newest.progress() == 1 && newest.step_seconds() == 0.25;
+  };
+  while (!seen() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  EXPECT_TRUE(seen());
+  EXPECT_EQ(newest.generation(), 7);
 }
 
 TEST_F(SessionTest, AStopIsSeen) {

@@ -4,7 +4,9 @@
 // `gemm` in float differs between sets with and without fused multiply-add.
 #pragma once
 
+#include <bit>
 #include <cstdint>
+#include <type_traits>
 
 #include "common/rng.h"
 #include "worker/device/device.h"
@@ -48,6 +50,7 @@ struct CpuKernels {
   // dx = dy f'(y); dx may alias dy.
   void (*activation_backward)(Activation kind, const T* y, const T* dy, int64_t n, T* dx);
   void (*sum_rows)(const T* dy, int64_t rows, int64_t n, T* out);
+  bool (*all_finite)(const T* x, int64_t n);
   // y may alias x.
   void (*dropout)(const T* x, int64_t rows, int64_t width, T rate, const RngStream& stream, int64_t first_row, T* y);
   void (*sgd)(T* w, const T* g, int64_t n, T learning_rate);

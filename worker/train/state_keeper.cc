@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/train/state_keeper.h"
+
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "worker/train/failure.h"
+
+namespace lockstep {
+
+namespace {
+
+constexpr std::chrono::milliseconds kAckWait{2'000};
+constexpr std::chrono::milliseconds kSaveRetry{200};
+
+}  // namespace
+
+StateKeeper::StateKeeper(KeeperOptions options, Device* device, Model* model, Optimizer* optimizer,
+                         CoordinatorLink* link, const Clock* clock, Failpoints* failpoints)
+    : options_(std::move(options)),
+      device_(device),
+      model_(model),
+      optimizer_(optimizer),
+      link_(link),
+      clock_(clock),
+      failpoints_(failpoints) {
+  if (!options_.saves) return;
+  saver_ = std::make_unique<CheckpointSaver>(
+      options_.output_dir, options_.keep, device_, model_, optimizer_, failpoints_,
+      [this](int64_t step, const absl::StatusOr<SavedFile>& saved) { OnSaved(step, saved); });
+}
+
+StateKeeper::~StateKeeper() = default;
+
+absl::StatusOr<Reporter::EpochSums> StateKeeper::Restore() {
+  if (options_.roll_back_step.has_value()) {
+    if (absl::Status status = RestoreRollBack(); !status.ok()) return ResumeUnusable(std::move(status));
+  }
+  absl::StatusOr<Restored> restored = Restored{.step = options_.first_step, .epoch_sums = {}};
+  if (!options_.resume_snapshot.empty()) {
+    restored = LoadSnapshot(options_.resume_snapshot, options_.first_step, *device_, *model_, *optimizer_);
+  } else if (!options_.resume_checkpoint.empty()) {
+    restored = LoadCheckpoint(options_.resume_checkpoint, *device_, *model_, *optimizer_);
+    if (restored.ok() && restored->step != options_.first_step) {
+      restored = absl::DataLossError(
+          absl::StrCat(options_.resume_checkpoint, " is of step ", restored->step, ", not ", options_.first_step));
+    }
+  }
+  if (!restored.ok()) return ResumeUnusable(restored.status());
+  if (options_.saves && !options_.snapshot_path.empty()) {
+    auto writer = SnapshotWriter::Create(options_.snapshot_path, device_, model_, optimizer_);
+    if (writer.ok()) snapshots_ = std::move(*writer);
+    if (!writer.ok()) {
+      Warn(absl::StrCat("after a worker's death training goes on from a checkpoint: ", writer.status().message()));
+    }
+  }
+  return restored->epoch_sums;
+}
+
+absl::Status StateKeeper::RestoreRollBack() {
+  if (*options_.roll_back_step > 0) {
+    const bool is_first = *options_.roll_back_step == options_.first_step && !options_.resume_checkpoint.empty();
+    const std::string folder =
+        is_first ? options_.resume_checkpoint : CheckpointFolder(options_.output_dir, *options_.roll_back_step);
+    LOCKSTEP_RETURN_IF_ERROR(LoadCheckpoint(folder, *device_, *model_, *optimizer_).status());
+  }
+  MarkRollBack();
+  return absl::OkStatus();
+}
+
+bool StateKeeper::Snapshot(int64_t step, const Reporter::EpochSums& epoch_sums, bool wait) {
+  if (snapshots_ == nullptr) return false;
+  // Two slots: the one that the coordinator would start from stays until it knows of the other.
+  if (wait && !link_->AwaitStored(snapshot_report_, kAckWait)) return false;
+  if (snapshot_report_ > link_->acknowledged()) return false;
+  const auto began = clock_->Now();
+  snapshots_->Write(step, epoch_sums);
+  snapshot_seconds_ = std::chrono::duration<double>(clock_->Now() - began).count();
+  return true;
+}
+
+void StateKeeper::Save(int64_t step, const Reporter::EpochSums& epoch_sums, std::optional<double> score) {
+  if (saver_ != nullptr) saver_->Save(step, options_.generation, epoch_sums, score);
+}
+
+void StateKeeper::Flush() {
+  if (saver_ == nullptr) return;
+  link_->progress().phase.store(v1::Heartbeat::PHASE_CHECKPOINT);
+  saver_->Flush();
+}
+
+absl::StatusOr<SavedFile> StateKeeper::SaveFinal(int64_t step) {
+  link_->progress().phase.store(v1::Heartbeat::PHASE_CHECKPOINT);
+  bool warned = false;
+  while (true) {
+    absl::StatusOr<SavedFile> saved = SaveModel(options_.output_dir, step, *device_, *model_);
+    if (saved.ok() || link_->stop_request() != StopRequest::kNone) return saved;
+    if (!std::exchange(warned, true)) {
+      Warn(absl::StrCat("the trained model could not be saved and is tried again: ", saved.status().message()));
+    }
+    link_->progress().Advance();
+    std::this_thread::sleep_for(kSaveRetry);
+  }
+}
+
+void StateKeeper::MarkRollBack() {
+  if (options_.roll_back_step.has_value()) roll_back_.Capture(*device_, *model_, *optimizer_);
+}
+
+void StateKeeper::RollBack() {
+  device_->CopyFromHost(model_->parameters().data, roll_back_.parameters.data(), roll_back_.parameters.size());
+  const auto tensors = optimizer_->State();
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    device_->CopyFromHost(tensors[i].second.data, roll_back_.state[i].second.data(), roll_back_.state[i].second.size());
+  }
+}
+
+void StateKeeper::OnSaved(int64_t step, const absl::StatusOr<SavedFile>& saved) {
+  if (!saved.ok()) {
+    Warn(absl::StrCat("the checkpoint of step ", step,
+                      " could not be saved, training goes on: ", saved.status().message()));
+    return;
+  }
+  v1::SessionRequest report;
+  v1::CheckpointSaved& checkpoint = *report.mutable_checkpoint_saved();
+  checkpoint.set_step(step);
+  checkpoint.set_path(saved->path);
+  checkpoint.set_parameters_sha256(saved->parameters_sha256);
+  checkpoint.set_bytes(saved->bytes);
+  link_->Report(std::move(report));
+}
+
+void StateKeeper::Warn(const std::string& message) {
+  v1::SessionRequest report;
+  report.mutable_warning()->set_message(message);
+  report.mutable_warning()->set_kind(v1::WARNING_KIND_CHECKPOINT_FAILED);
+  link_->Report(std::move(report));
+}
+
+}  // namespace lockstep

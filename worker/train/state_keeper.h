@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// StateKeeper: where the training state comes from and where it is kept. Snapshots in shared memory are
+// for the next group on this machine, checkpoints on disk for everything worse.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/clock.h"
+#include "common/failpoints.h"
+#include "worker/device/device.h"
+#include "worker/nn/model.h"
+#include "worker/optim/optimizer.h"
+#include "worker/train/checkpoint.h"
+#include "worker/train/checkpoint_saver.h"
+#include "worker/train/coordinator_link.h"
+#include "worker/train/snapshot.h"
+
+namespace lockstep {
+
+struct KeeperOptions {
+  // Where the group starts. A snapshot is preferred; without either it starts from the initial weights.
+  int64_t first_step = 0;
+  std::string resume_snapshot;
+  std::string resume_checkpoint;
+  // True on the one rank that saves.
+  bool saves = false;
+  int64_t generation = 0;
+  std::string output_dir;
+  // The file of this group's snapshots; empty: none are made.
+  std::string snapshot_path;
+  KeepPolicy keep;
+  // The step whose state RollBack goes back to, at first; nullopt: RollBack is never called.
+  std::optional<int64_t> roll_back_step;
+};
+
+// Of the trainer's thread, which every rank has one of.
+class StateKeeper {
+ public:
+  // All pointers outlive the keeper; `failpoints` may be null.
+  StateKeeper(KeeperOptions options, Device* device, Model* model, Optimizer* optimizer, CoordinatorLink* link,
+              const Clock* clock, Failpoints* failpoints);
+  ~StateKeeper();
+
+  // Fills in the state to start from. Failures are marked ResumeUnusable.
+  absl::StatusOr<Reporter::EpochSums> Restore();
+
+  // Keeps the state after `step` steps in shared memory. False where it did not: no memory, another
+  // rank's business, or the one before is not yet known to the coordinator and must stay. `wait`: until
+  // it is, for some seconds.
+  bool Snapshot(int64_t step, const Reporter::EpochSums& epoch_sums, bool wait);
+  // The report that tells the coordinator of the newest snapshot.
+  void SnapshotReported(int64_t report) { snapshot_report_ = report; }
+  // What the newest snapshot cost.
+  double snapshot_seconds() const { return snapshot_seconds_; }
+
+  // Begins to write a checkpoint and returns; success and failure are reported from another thread.
+  void Save(int64_t step, const Reporter::EpochSums& epoch_sums, std::optional<double> score);
+  // Waits until all that was begun is written.
+  void Flush();
+  // Writes the trained model. Where the disk fails it says so once and tries again until it can, or
+  // until the rank is to stop.
+  absl::StatusOr<SavedFile> SaveFinal(int64_t step);
+
+  // RollBack goes back to the state as it is now.
+  void MarkRollBack();
+  void RollBack();
+
+ private:
+  absl::Status RestoreRollBack();
+  void OnSaved(int64_t step, const absl::StatusOr<SavedFile>& saved);
+  void Warn(const std::string& message);
+
+  const KeeperOptions options_;
+  Device* const device_;
+  Model* const model_;
+  Optimizer* const optimizer_;
+  CoordinatorLink* const link_;
+  const Clock* const clock_;
+  Failpoints* const failpoints_;
+  std::unique_ptr<SnapshotWriter> snapshots_;
+  int64_t snapshot_report_ = 0;
+  double snapshot_seconds_ = 0;
+  std::unique_ptr<CheckpointSaver> saver_;
+  // Only where the job rolls back.
+  CheckpointImage roll_back_;
+};
+
+}  // namespace lockstep
