@@ -32,8 +32,9 @@ void OnInterrupt(int) {
 
 constexpr const char* kFooter =
     "Exit status:\n"
-    "  0 succeeded   1 the job failed   2 wrong usage or a refused job   3 the job was cancelled\n"
-    "  4 not found   5 no answer from the server   6 not possible in this state   130 interrupted\n"
+    "  0 succeeded   1 the job failed, or audit, diff or verify found something wrong\n"
+    "  2 wrong usage or a refused job   3 the job was cancelled   4 not found\n"
+    "  5 no answer from the server   6 not possible in this state   130 interrupted\n"
     "\n"
     "Environment: LOCKSTEP_SERVER, LOCKSTEP_DATA_DIR, NO_COLOR. Configuration: ~/.config/lockstep/config.yaml\n"
     "(key `server`).";
@@ -55,6 +56,10 @@ struct Arguments {
   std::vector<std::string> states;
   SubmitArguments submit;
   RunArguments run;
+  ResumeArguments resume;
+  VerifyArguments verify;
+  std::string other_job;
+  int workers = 0;
 };
 
 // The command that was chosen; set while the arguments are read.
@@ -103,6 +108,37 @@ void AddQueryCommands(CLI::App& app, Arguments& a, Command& command) {
     return Logs(o, a.job, a.follow);
   })->add_flag("-f,--follow", a.follow, "Go on until the job ends");
   app.add_subcommand("health", "Ask whether the server serves")->callback([&] { command = Health; });
+}
+
+void AddRecoveryCommands(CLI::App& app, Arguments& a, Command& command) {
+  CLI::App* scale = app.add_subcommand("scale", "Change a job's number of workers, also while it runs");
+  scale->add_option("job", a.job, "Job id")->required();
+  scale->add_option("workers", a.workers, "Worker processes")->required()->check(CLI::Range(1, 1024));
+  scale->callback([&] { command = [&](const Options& o) { return Scale(o, a.job, a.workers); }; });
+  CLI::App* checkpoints = app.add_subcommand("checkpoints", "List a job's checkpoints");
+  checkpoints->add_option("job", a.job, "Job id")->required();
+  checkpoints->callback([&] { command = [&](const Options& o) { return Checkpoints(o, a.job); }; });
+  CLI::App* resume = app.add_subcommand("resume", "Let a job that has ended go on");
+  resume->add_option("job", a.resume.job, "Job id")->required();
+  resume->add_option("--from", a.resume.from_step, "Step of a checkpoint, 0: the beginning (default: the newest)");
+  resume->add_flag("-w,--watch", a.resume.watch, "Follow the job to its end");
+  resume->callback([&] { command = [&](const Options& o) { return Resume(o, a.resume, &g_interrupted); }; });
+}
+
+void AddAuditCommands(CLI::App& app, Arguments& a, Command& command) {
+  CLI::App* audit = app.add_subcommand("audit", "Prove that each sample counted exactly once in each epoch");
+  audit->add_option("job", a.job, "Job id")->required();
+  audit->callback([&] { command = [&](const Options& o) { return Audit(o, a.job); }; });
+  CLI::App* diff = app.add_subcommand("diff", "Find the first step at which two jobs' parameters part");
+  diff->add_option("a", a.job, "Job id")->required();
+  diff->add_option("b", a.other_job, "Job id")->required();
+  diff->callback([&] { command = [&](const Options& o) { return Diff(o, a.job, a.other_job); }; });
+  CLI::App* verify = app.add_subcommand("verify", "Do some steps of a job again and compare the parameters");
+  verify->add_option("job", a.verify.job, "Job id")->required();
+  verify->add_option("--steps", a.verify.steps, "First and last step: 100..200")->required();
+  verify->add_option("--workers", a.verify.workers, "Worker processes (default: the job's)")
+      ->check(CLI::Range(1, 1024));
+  verify->callback([&] { command = [&](const Options& o) { return Verify(o, a.verify, &g_interrupted); }; });
 }
 
 void AddOtherCommands(CLI::App& app, Arguments& a, Command& command) {
@@ -178,6 +214,8 @@ int Main(int argc, char** argv) {
   app.add_flag("--ascii", a.ascii, "ASCII characters only");
   AddJobCommands(app, a, command);
   AddQueryCommands(app, a, command);
+  AddRecoveryCommands(app, a, command);
+  AddAuditCommands(app, a, command);
   AddOtherCommands(app, a, command);
   try {
     app.parse(argc, argv);

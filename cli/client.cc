@@ -2,9 +2,11 @@
 #include "cli/client.h"
 
 #include <ostream>
+#include <random>
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "cli/exit_codes.h"
 #include "google/protobuf/util/json_util.h"
@@ -85,11 +87,16 @@ void Client::SetDeadline(grpc::ClientContext& context) const {
   context.set_deadline(std::chrono::system_clock::now() + timeout_);
 }
 
+std::string NewRequestId() {
+  std::random_device random;
+  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
+}
+
 int ReportError(const Options& options, const grpc::Status& status) {
   std::ostringstream violations;
   if (PrintViolations(violations, status)) {
     // The message only repeats the first of them.
-    *options.err << "error: the job was refused\n" << violations.str();
+    *options.err << "error: the request was refused\n" << violations.str();
   } else {
     *options.err << "error: " << status.error_message() << "\n";
   }

@@ -38,6 +38,9 @@ class Client {
   std::unique_ptr<lockstep::v1::TrainingService::Stub> stub_;
 };
 
+// A random one, so that a retry within the call is not a second job.
+std::string NewRequestId();
+
 // Prints the error, every violation it carries and what to do, to options.err; returns the exit status.
 int ReportError(const Options& options, const grpc::Status& status);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/commands.h"
 
+#include <algorithm>
 #include <chrono>
 #include <ostream>
-#include <random>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -22,11 +22,6 @@ namespace {
 using google::protobuf::util::TimeUtil;
 
 constexpr int kPage = 100;
-
-std::string RandomId() {
-  std::random_device random;
-  return absl::StrFormat("%08x%08x%08x%08x", random(), random(), random(), random());
-}
 
 std::string JobAge(const v1::Job& job) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
@@ -62,7 +57,8 @@ void PrintJob(const Options& options, const v1::Job& job) {
   line("job", job.job_id());
   line("state", absl::StrCat(StateName(job.state()), job.cancel_requested() ? " (cancel requested)" : ""));
   line("reason", job.reason());
-  line("workers", absl::StrCat(job.spec().resources().workers()));
+  line("workers", absl::StrCat(WorkersOf(job)));
+  if (job.restarts() > 0) line("restarts", absl::StrCat(job.restarts()));
   line("progress", absl::StrFormat("epoch %d/%d, step %d/%d", p.epoch(), p.total_epochs(), p.step(), p.total_steps()));
   if (p.step() > 0) {
     line("train loss", absl::StrFormat("%.4f", p.train_loss()));
@@ -78,6 +74,30 @@ void PrintJob(const Options& options, const v1::Job& job) {
   line("results", job.output_dir());
 }
 
+int WatchFrom(const Options& options, Client& client, const std::string& job_id, int64_t after_sequence,
+              const std::atomic<bool>* interrupted) {
+  const int code = Watch(options, client, job_id, {.interrupted = interrupted, .after_sequence = after_sequence});
+  if (code == kInterrupted) *options.err << "The job goes on. Watch it again with: lockstep watch " << job_id << "\n";
+  return code;
+}
+
+// The newest event of a job that has ended; 0 for others.
+grpc::Status LastSequence(Client& client, const std::string& job_id, int64_t* sequence) {
+  v1::GetJobRequest get;
+  get.set_job_id(job_id);
+  v1::GetJobResponse got;
+  if (grpc::Status status = client.Call(&v1::TrainingService::Stub::GetJob, get, &got); !status.ok()) return status;
+  if (!got.job().has_end_time()) return grpc::Status::OK;
+  grpc::ClientContext context;
+  client.SetDeadline(context);
+  v1::WatchJobRequest request;
+  request.set_job_id(job_id);
+  const auto stream = client.stub().WatchJob(&context, request);
+  v1::WatchJobResponse response;
+  while (stream->Read(&response)) *sequence = std::max(*sequence, response.event().sequence());
+  return stream->Finish();
+}
+
 }  // namespace
 
 int Submit(const Options& options, const SubmitArguments& arguments, const std::atomic<bool>* interrupted) {
@@ -85,7 +105,7 @@ int Submit(const Options& options, const SubmitArguments& arguments, const std::
   if (const int code = LoadJob(options, arguments.file, arguments.overrides, request.mutable_spec()); code != kOk) {
     return code;
   }
-  request.set_request_id(arguments.request_id.empty() ? RandomId() : arguments.request_id);
+  request.set_request_id(arguments.request_id.empty() ? NewRequestId() : arguments.request_id);
   request.set_validate_only(arguments.dry_run);
   Client client(options);
   v1::SubmitJobResponse response;
@@ -108,9 +128,7 @@ int Submit(const Options& options, const SubmitArguments& arguments, const std::
 
 int WatchCommand(const Options& options, const std::string& job_id, const std::atomic<bool>* interrupted) {
   Client client(options);
-  const int code = Watch(options, client, job_id, {.interrupted = interrupted});
-  if (code == kInterrupted) *options.err << "The job goes on. Watch it again with: lockstep watch " << job_id << "\n";
-  return code;
+  return WatchFrom(options, client, job_id, 0, interrupted);
 }
 
 int List(const Options& options, int limit, const std::vector<std::string>& states) {
@@ -135,13 +153,16 @@ int List(const Options& options, int limit, const std::vector<std::string>& stat
     *options.out << "no jobs\n";
     return kOk;
   }
+  const bool restarted = std::ranges::any_of(all.jobs(), [](const v1::Job& job) { return job.restarts() > 0; });
   std::vector<std::vector<std::string>> rows{{"JOB", "STATE", "EPOCH", "STEP", "LOSS", "TEST", "WORKERS", "AGE"}};
+  if (restarted) rows[0].push_back("RESTARTS");
   for (const v1::Job& job : all.jobs()) {
     const v1::JobProgress& p = job.progress();
     rows.push_back({job.job_id(), StateName(job.state()), absl::StrCat(p.epoch(), "/", p.total_epochs()),
                     absl::StrCat(p.step(), "/", p.total_steps()),
                     p.step() > 0 ? absl::StrFormat("%.4f", p.train_loss()) : "-", TestScore(p),
-                    absl::StrCat(job.spec().resources().workers()), JobAge(job)});
+                    absl::StrCat(WorkersOf(job)), JobAge(job)});
+    if (restarted) rows.back().push_back(job.restarts() > 0 ? absl::StrCat(job.restarts()) : "-");
   }
   *options.out << Table(rows);
   if (!all.next_page_token().empty()) *options.err << "There are more; --limit shows them.\n";
@@ -177,6 +198,67 @@ int Cancel(const Options& options, const std::string& job_id, const std::string&
     *options.out << (response.job().state() == v1::JOB_STATE_CANCELLED ? "cancelled " : "cancelling ") << job_id
                  << "\n";
   }
+  return kOk;
+}
+
+int Scale(const Options& options, const std::string& job_id, int workers) {
+  Client client(options);
+  v1::ScaleJobRequest request;
+  request.set_job_id(job_id);
+  request.set_workers(workers);
+  v1::ScaleJobResponse response;
+  const grpc::Status status = client.Call(&v1::TrainingService::Stub::ScaleJob, request, &response);
+  if (!status.ok()) return ReportError(options, status);
+  if (options.json) {
+    *options.out << ToJson(response, true) << "\n";
+  } else {
+    *options.out << job_id << " goes on with " << workers << (workers == 1 ? " worker\n" : " workers\n");
+  }
+  return kOk;
+}
+
+int Checkpoints(const Options& options, const std::string& job_id) {
+  Client client(options);
+  v1::ListCheckpointsRequest request;
+  request.set_job_id(job_id);
+  v1::ListCheckpointsResponse response;
+  const grpc::Status status = client.Call(&v1::TrainingService::Stub::ListCheckpoints, request, &response);
+  if (!status.ok()) return ReportError(options, status);
+  if (options.json) {
+    *options.out << ToJson(response, true) << "\n";
+    return kOk;
+  }
+  if (response.checkpoints().empty()) {
+    *options.out << "no checkpoints\n";
+    return kOk;
+  }
+  std::vector<std::vector<std::string>> rows{{"STEP", "KIND", "GENERATION", "BYTES", "PATH"}};
+  for (const v1::CheckpointInfo& checkpoint : response.checkpoints()) {
+    rows.push_back({absl::StrCat(checkpoint.step()), checkpoint.final() ? "model" : "checkpoint",
+                    absl::StrCat(checkpoint.generation()), absl::StrCat(checkpoint.bytes()), checkpoint.path()});
+  }
+  *options.out << Table(rows);
+  return kOk;
+}
+
+int Resume(const Options& options, const ResumeArguments& arguments, const std::atomic<bool>* interrupted) {
+  Client client(options);
+  // What happened before is not watched again.
+  int64_t seen = 0;
+  if (arguments.watch) {
+    const grpc::Status status = LastSequence(client, arguments.job, &seen);
+    if (!status.ok()) return ReportError(options, status);
+  }
+  v1::ResumeJobRequest request;
+  request.set_job_id(arguments.job);
+  if (arguments.from_step.has_value()) request.set_from_step(*arguments.from_step);
+  v1::ResumeJobResponse response;
+  const grpc::Status status = client.Call(&v1::TrainingService::Stub::ResumeJob, request, &response);
+  if (!status.ok()) return ReportError(options, status);
+  if (options.json && !arguments.watch) *options.out << ToJson(response, true) << std::endl;
+  if (!options.json) *options.out << "resumed " << arguments.job << std::endl;
+  if (arguments.watch) return WatchFrom(options, client, arguments.job, seen, interrupted);
+  if (!options.json) *options.err << "Follow it with: lockstep watch " << arguments.job << "\n";
   return kOk;
 }
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,31 @@ int Show(const Options& options, const std::string& job_id);
 int WatchCommand(const Options& options, const std::string& job_id, const std::atomic<bool>* interrupted);
 int Cancel(const Options& options, const std::string& job_id, const std::string& reason);
 int Logs(const Options& options, const std::string& job_id, bool follow);
+int Scale(const Options& options, const std::string& job_id, int workers);
+int Checkpoints(const Options& options, const std::string& job_id);
+
+struct ResumeArguments {
+  std::string job;
+  // nullopt: from the newest checkpoint.
+  std::optional<int64_t> from_step;
+  bool watch = false;
+};
+int Resume(const Options& options, const ResumeArguments& arguments, const std::atomic<bool>* interrupted);
+
+// Proves from the ledger that each step counts exactly once.
+int Audit(const Options& options, const std::string& job_id);
+// Finds the first step at which two jobs' digests part.
+int Diff(const Options& options, const std::string& a, const std::string& b);
+
+struct VerifyArguments {
+  std::string job;
+  // "100..200".
+  std::string steps;
+  // 0: as many as the job.
+  int workers = 0;
+};
+// Does the steps again in a job of its own and compares the digests.
+int Verify(const Options& options, const VerifyArguments& arguments, const std::atomic<bool>* interrupted);
 int Health(const Options& options);
 
 // Data folders, in the order in which they are searched: LOCKSTEP_DATA_DIR, ~/.cache/lockstep.

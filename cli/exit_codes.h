@@ -8,6 +8,8 @@ namespace lockstep::cli {
 
 inline constexpr int kOk = 0;
 inline constexpr int kJobFailed = 1;
+// audit, diff, verify: something differs or is missing.
+inline constexpr int kDiffers = 1;
 // Wrong arguments, or a specification that was refused.
 inline constexpr int kUsage = 2;
 inline constexpr int kJobCancelled = 3;

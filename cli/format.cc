@@ -5,8 +5,10 @@
 #include <cmath>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 
 namespace lockstep::cli {
 
@@ -27,6 +29,8 @@ std::string StateName(v1::JobState state) {
   constexpr absl::string_view kPrefix = "JOB_STATE_";
   return absl::AsciiStrToLower(v1::JobState_Name(state).substr(kPrefix.size()));
 }
+
+int WorkersOf(const v1::Job& job) { return job.workers() > 0 ? job.workers() : job.spec().resources().workers(); }
 
 std::string Age(double seconds) {
   if (seconds < 120) return absl::StrFormat("%.0fs", std::max(0.0, seconds));
@@ -64,7 +68,7 @@ std::string ProgressLine(const ProgressState& state, int width) {
   std::string tail = absl::StrFormat(" step %d/%d  loss %.4f", state.step, state.total_steps, state.loss);
   if (state.classification) absl::StrAppend(&tail, absl::StrFormat("  acc %.4f", state.accuracy));
   absl::StrAppend(&tail, "  ", Count(state.samples_per_second), " samples/s  ", Duration(left), " left");
-  const std::string head = absl::StrFormat("epoch %d/%d ", epoch, state.total_epochs);
+  const std::string head = state.total_epochs > 0 ? absl::StrFormat("epoch %d/%d ", epoch, state.total_epochs) : "";
   const int room = std::clamp(width - static_cast<int>(head.size() + tail.size()) - 3, 0, 30);
   std::string bar;
   if (room >= 5) {
@@ -73,6 +77,23 @@ std::string ProgressLine(const ProgressState& state, int width) {
           std::string(static_cast<size_t>(std::max(0, room - done - 1)), ' ') + "]";
   }
   return (head + bar + tail).substr(0, static_cast<size_t>(std::max(width, 1)));
+}
+
+std::string StateLine(const v1::StateChanged& change) {
+  if (change.reason().empty()) return StateName(change.state());
+  if (change.state() == v1::JOB_STATE_STARTING) {
+    // "starting 2 workers", or why and then the same.
+    return absl::StartsWith(change.reason(), "starting ") ? change.reason()
+                                                          : absl::StrCat("starting again: ", change.reason());
+  }
+  std::string reason = change.reason();
+  // "no progress through 3 restarts: (1) ...; (2) ..."
+  for (int cause = 1; absl::StrContains(reason, absl::StrCat(" (", cause, ") ")) && cause < 10; ++cause) {
+    const std::string number = absl::StrCat("(", cause, ") ");
+    reason = absl::StrReplaceAll(reason, {{absl::StrCat("; ", number), absl::StrCat("\n  ", number)},
+                                          {absl::StrCat(": ", number), absl::StrCat(":\n  ", number)}});
+  }
+  return absl::StrCat(StateName(change.state()), ": ", reason);
 }
 
 std::string EpochLine(const v1::EpochCompleted& epoch) {

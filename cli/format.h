@@ -17,6 +17,8 @@ std::string Count(double value);
 std::string Duration(double seconds);
 // "running".
 std::string StateName(lockstep::v1::JobState state);
+// Worker processes asked for, also of a coordinator that does not say.
+int WorkersOf(const lockstep::v1::Job& job);
 // "12s", "3m", "5h", "2d".
 std::string Age(double seconds);
 
@@ -39,6 +41,10 @@ std::string ProgressLine(const ProgressState& state, int width);
 
 // A curve of (step, loss) drawn with braille dots (or * in ASCII), with both axes labelled.
 std::string LossCurve(const std::vector<std::pair<double, double>>& points, int width, int height, bool ascii);
+
+// "running: all 2 workers are connected". What led to another launch, or to the end, is told first; several
+// causes get a line each.
+std::string StateLine(const lockstep::v1::StateChanged& change);
 
 // One epoch on one line.
 std::string EpochLine(const lockstep::v1::EpochCompleted& epoch);

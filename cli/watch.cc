@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "cli/exit_codes.h"
 #include "cli/format.h"
 
@@ -22,34 +23,35 @@ using std::chrono::milliseconds;
 constexpr milliseconds kFirstBackoff{100};
 constexpr milliseconds kLastBackoff{2'000};
 // Give up after the server has been away for so long.
-constexpr std::chrono::seconds kPatience{60};
+constexpr std::chrono::seconds kPatience{300};
 constexpr int kCurveWidth = 72;
 constexpr int kCurveHeight = 10;
 
 class Watcher {
  public:
   Watcher(const Options& options, Client& client, const std::string& job_id, const WatchOptions& watch)
-      : options_(options), client_(client), job_id_(job_id), watch_(watch) {}
+      : options_(options), client_(client), job_id_(job_id), watch_(watch), last_sequence_(watch.after_sequence) {}
 
   int Run() {
     milliseconds backoff = kFirstBackoff;
-    auto last_contact = std::chrono::steady_clock::now();
+    bool lost = false;
     for (;;) {
-      const int64_t before = last_sequence_;
+      heard_ = false;
       const grpc::Status status = Stream();
       if (Interrupted()) return Detach();
       if (status.ok()) return Finish();
-      if (last_sequence_ != before) {
+      if (heard_) {
         backoff = kFirstBackoff;
-        last_contact = std::chrono::steady_clock::now();
+        lost = false;
       }
-      const bool again = status.error_code() == grpc::StatusCode::UNAVAILABLE && last_sequence_ > 0 &&
-                         std::chrono::steady_clock::now() - last_contact < kPatience;
-      if (!again) {
+      const bool broken =
+          status.error_code() == grpc::StatusCode::UNAVAILABLE || status.error_code() == grpc::StatusCode::CANCELLED;
+      if (!broken || last_sequence_ == 0 || std::chrono::steady_clock::now() - last_heard_ > kPatience) {
         EndProgress();
         return ReportError(options_, status);
       }
-      Note("the connection is lost; trying again");
+      // Once for each time, however long it lasts.
+      if (!std::exchange(lost, true)) Note("the connection is lost; trying again");
       std::this_thread::sleep_for(backoff);
       backoff = std::min(backoff * 2, kLastBackoff);
     }
@@ -72,6 +74,9 @@ class Watcher {
     const auto stream = client_.stub().WatchJob(&context, request);
     v1::WatchJobResponse response;
     while (stream->Read(&response)) {
+      // Also a heartbeat.
+      heard_ = true;
+      last_heard_ = std::chrono::steady_clock::now();
       if (!response.has_event() || response.event().sequence() <= last_sequence_) continue;
       last_sequence_ = response.event().sequence();
       Take(response.event());
@@ -93,13 +98,12 @@ class Watcher {
     }
     switch (event.kind_case()) {
       case v1::JobEvent::kStateChanged:
-        Note(absl::StrCat(StateName(state_), reason_.empty() ? "" : ": ", reason_));
+        Note(StateLine(event.state_changed()));
         break;
       case v1::JobEvent::kStepsCommitted:
         TakeSteps(event.steps_committed());
         break;
       case v1::JobEvent::kEpochCompleted:
-        total_epochs_ = event.epoch_completed().total_epochs();
         epoch_ = event.epoch_completed();
         EndProgress();
         *options_.out << EpochLine(epoch_) << std::endl;
@@ -108,7 +112,7 @@ class Watcher {
         if (event.checkpoint_saved().final()) model_ = event.checkpoint_saved();
         break;
       case v1::JobEvent::kWarning:
-        Note(absl::StrCat("warning: ", event.warning().message()));
+        Note(absl::StrCat("warning: ", absl::StrReplaceAll(event.warning().message(), {{"\n", " "}})));
         break;
       case v1::JobEvent::kWorkerChanged:
       case v1::JobEvent::KIND_NOT_SET:
@@ -121,7 +125,7 @@ class Watcher {
     while (!curve_.empty() && curve_.back().first >= static_cast<double>(steps.end_step())) curve_.pop_back();
     curve_.push_back({static_cast<double>(steps.end_step()), steps.loss()});
     if (options_.width == 0) return;
-    if (total_epochs_ == 0) total_epochs_ = AskEpochs();
+    if (!std::exchange(asked_, true)) total_epochs_ = AskEpochs();
     const double samples_per_step = static_cast<double>(steps.samples()) /
                                     static_cast<double>(std::max<int64_t>(1, steps.end_step() - steps.first_step()));
     const ProgressState progress{
@@ -142,6 +146,8 @@ class Watcher {
     request.set_job_id(job_id_);
     v1::GetJobResponse response;
     const grpc::Status status = client_.Call(&v1::TrainingService::Stub::GetJob, request, &response);
+    // A part of a job is not counted in epochs.
+    if (status.ok() && response.job().spec().has_replay()) return 0;
     return status.ok() ? response.job().spec().training().epochs() : 1;
   }
 
@@ -194,10 +200,14 @@ class Watcher {
   Client& client_;
   const std::string job_id_;
   const WatchOptions& watch_;
-  int64_t last_sequence_ = 0;
+  int64_t last_sequence_;
+  // Something came on the newest stream, and when.
+  bool heard_ = false;
+  std::chrono::steady_clock::time_point last_heard_ = std::chrono::steady_clock::now();
   v1::JobState state_ = v1::JOB_STATE_UNSPECIFIED;
   std::string reason_;
   int64_t total_epochs_ = 0;
+  bool asked_ = false;
   v1::EpochCompleted epoch_;
   v1::CheckpointSaved model_;
   std::vector<std::pair<double, double>> curve_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <string>
 
 #include "cli/client.h"
@@ -13,6 +14,8 @@ namespace lockstep::cli {
 struct WatchOptions {
   // Set by a signal: stop watching. Checked at every event and at least ten times a second.
   const std::atomic<bool>* interrupted = nullptr;
+  // Events up to this one are not shown.
+  int64_t after_sequence = 0;
   // The JSON form prints the events only.
   bool summary = true;
 };

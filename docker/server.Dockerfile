@@ -24,4 +24,5 @@ EXPOSE 7070 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["lockstep", "health"]
 ENTRYPOINT ["tini", "--", "lockstepd"]
+# Not with --production, which refuses --insecure: a container must listen on its own network to be reached at all.
 CMD ["--listen", "0.0.0.0:7070", "--http", "0.0.0.0:8080", "--insecure", "--state-dir", "/var/lib/lockstep", "--data-root", "/data"]

@@ -50,6 +50,26 @@ TEST(FormatTest, TheLastStepIsInTheLastEpoch) {
   EXPECT_THAT(ProgressLine({.step = 100, .total_steps = 100, .total_epochs = 5}, 100), HasSubstr("epoch 5/5"));
 }
 
+TEST(FormatTest, AReplayHasNoEpochs) {
+  EXPECT_THAT(ProgressLine({.step = 12, .total_steps = 15}, 100), testing::Not(HasSubstr("epoch")));
+}
+
+TEST(FormatTest, AChangeOfStateSaysWhy) {
+  const auto line = [](v1::JobState state, const std::string& reason) {
+    v1::StateChanged change;
+    change.set_state(state);
+    change.set_reason(reason);
+    return StateLine(change);
+  };
+  EXPECT_EQ(line(v1::JOB_STATE_RUNNING, ""), "running");
+  EXPECT_EQ(line(v1::JOB_STATE_QUEUED, "waits for 2 slots (1 of 4 free)"), "queued: waits for 2 slots (1 of 4 free)");
+  EXPECT_EQ(line(v1::JOB_STATE_STARTING, "starting 2 workers"), "starting 2 workers");
+  EXPECT_EQ(line(v1::JOB_STATE_STARTING, "rank 1 (pid 7 on host h) died; starting 2 workers at step 40"),
+            "starting again: rank 1 (pid 7 on host h) died; starting 2 workers at step 40");
+  EXPECT_EQ(line(v1::JOB_STATE_FAILED, "no progress through 1 restarts: (1) rank 0 died; mpirun ended; (2) it hung"),
+            "failed: no progress through 1 restarts:\n  (1) rank 0 died; mpirun ended\n  (2) it hung");
+}
+
 TEST(FormatTest, LossCurveFallsFromLeftToRight) {
   std::vector<std::pair<double, double>> points;
   for (int i = 1; i <= 200; ++i) points.push_back({i * 10.0, 2.0 * std::exp(-i / 40.0)});

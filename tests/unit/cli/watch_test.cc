@@ -117,6 +117,27 @@ TEST_F(WatchTest, ReconnectsAndEndsWithTheSummary) {
   EXPECT_THAT(out_.str(), HasSubstr("/results/model.safetensors"));
 }
 
+TEST_F(WatchTest, ARestartGoesBackAndWarningsAreOneLine) {
+  options_.width = 100;
+  v1::Warning& warning = *Event().mutable_warning();
+  warning.set_message("a checkpoint could not be saved:\nthe disk is full");
+  State(v1::JOB_STATE_STARTING, "rank 1 died; starting 2 workers at step 10");
+  v1::StepsCommitted& steps = *Event().mutable_steps_committed();
+  steps.set_first_step(10);
+  steps.set_end_step(20);
+  steps.set_total_steps(30);
+  steps.set_loss(0.25);
+  State(v1::JOB_STATE_SUCCEEDED, "");
+  EXPECT_EQ(WatchCommand(options_, "job-1", nullptr), kOk);
+  EXPECT_THAT(err_.str(), HasSubstr("\x1b[2Kwarning: a checkpoint could not be saved: the disk is full\n"))
+      << "with the progress line out of the way";
+  EXPECT_THAT(err_.str(), HasSubstr("starting again: rank 1 died; starting 2 workers at step 10\n"));
+  EXPECT_THAT(err_.str(), HasSubstr("step 20/30"));
+  EXPECT_THAT(out_.str(), HasSubstr("step 20")) << "what was done again is drawn once";
+  EXPECT_THAT(out_.str(), Not(HasSubstr("step 30")));
+  EXPECT_THAT(out_.str(), Not(HasSubstr("warning")));
+}
+
 TEST_F(WatchTest, JsonIsOneEventALineAndEachOnce) {
   State(v1::JOB_STATE_SUCCEEDED, "");
   options_.json = true;
