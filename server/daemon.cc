@@ -57,6 +57,7 @@ absl::Status Daemon::Build(const ServerFlags& flags) {
     options.worker_address = "unix:" + socket;
     addresses.push_back(options.worker_address);
   }
+  options.on_store = [this](bool failing) { metrics_.SetStoreFailing(failing); };
   coordinator_ = std::make_unique<rpc::Coordinator>(
       options, store_.get(), launcher_.get(), timers_.get(), &hub_, &clock_,
       [this](const std::string& job_id, const v1::JobEvent& event) { feed_.OnEvent(job_id, event); });

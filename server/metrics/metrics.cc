@@ -52,6 +52,17 @@ struct Metrics::Impl {
   Family<Gauge>& workers = MakeGauge(registry, "lockstep_workers_up", "Workers with an open session.");
   Family<Counter>& restarts =
       MakeCounter(registry, "lockstep_job_restarts_total", "Launches of the worker group after the first.");
+  Family<Counter>& checkpoint_failures =
+      MakeCounter(registry, "lockstep_checkpoint_failures_total", "Checkpoints and models that could not be saved.");
+  Family<Counter>& divergences =
+      MakeCounter(registry, "lockstep_divergence_alarms_total", "Parameters that had to be the same and were not.");
+  Family<Counter>& non_finite =
+      MakeCounter(registry, "lockstep_non_finite_steps_total", "Steps whose gradient or loss was not a finite number.");
+  Gauge& store_failing =
+      MakeGauge(registry, "lockstep_store_failing", "1 while nothing can be stored; jobs then wait for the disk.")
+          .Add({});
+  Counter& store_failures =
+      MakeCounter(registry, "lockstep_store_failures_total", "Transactions that could not be stored.").Add({});
   Family<Counter>& calls =
       MakeCounter(registry, "lockstep_rpc_requests_total", "Calls that have ended, by method and code.");
 
@@ -67,6 +78,11 @@ struct Metrics::Impl {
     T& metric = family.Add(labels);
     series[job_id].try_emplace(&metric, [&family, &metric] { family.Remove(&metric); });
     return metric;
+  }
+
+  Family<Counter>& Of(Fault fault) {
+    if (fault == Fault::kCheckpointFailed) return checkpoint_failures;
+    return fault == Fault::kDivergence ? divergences : non_finite;
   }
 
   void Drop(const std::string& job_id) {
@@ -115,6 +131,26 @@ void Metrics::SetWorkersUp(const std::string& job_id, int count) {
 void Metrics::AddRestart(const std::string& job_id) {
   const std::lock_guard lock(impl_->mutex);
   impl_->Of(impl_->restarts, job_id).Increment();
+}
+
+void Metrics::AddFault(const std::string& job_id, Fault fault) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->Of(impl_->Of(fault), job_id).Increment();
+}
+
+void Metrics::StartJob(const std::string& job_id) {
+  const std::lock_guard lock(impl_->mutex);
+  // It may have ended and go on.
+  std::erase(impl_->ended, job_id);
+  for (const Fault fault : {Fault::kCheckpointFailed, Fault::kDivergence, Fault::kNonFinite}) {
+    impl_->Of(impl_->Of(fault), job_id).Increment(0);
+  }
+  impl_->Of(impl_->restarts, job_id).Increment(0);
+}
+
+void Metrics::SetStoreFailing(bool failing) {
+  impl_->store_failing.Set(failing ? 1 : 0);
+  if (failing) impl_->store_failures.Increment();
 }
 
 void Metrics::EndJob(const std::string& job_id) {

@@ -32,6 +32,9 @@ struct EpochSample {
   std::optional<double> test_r_squared;
 };
 
+// What may go wrong in a job without ending it.
+enum class Fault { kCheckpointFailed, kDivergence, kNonFinite };
+
 // Thread-safe.
 class Metrics {
  public:
@@ -44,8 +47,13 @@ class Metrics {
   void AddEpoch(const std::string& job_id, const EpochSample& sample);
   void SetWorkersUp(const std::string& job_id, int count);
   void AddRestart(const std::string& job_id);
+  void AddFault(const std::string& job_id, Fault fault);
+  // The job begins: what is counted of it is there and zero, so that the first fault is seen as a change.
+  void StartJob(const std::string& job_id);
   // The job has ended; its series are dropped when too many others have ended after it.
   void EndJob(const std::string& job_id);
+  // A transaction failed (true), or the first one after that succeeded (false).
+  void SetStoreFailing(bool failing);
   void CountCall(const std::string& method, const std::string& code);
 
   // The Prometheus text format.

@@ -89,7 +89,7 @@ absl::Status Coordinator::Recover(Round& round) {
     live_[job_id] = Live{std::move(stored), std::move(spec), row.last_sequence};
     // One that never began has no files to mend.
     if (row.generation > 0) {
-      if (absl::Status status = files_.Rebuild(job_id); !status.ok()) spdlog::warn("{}", status.ToString());
+      if (absl::Status status = files_.Mend(job_id); !status.ok()) spdlog::warn("{}", status.ToString());
     }
     ForgetMissing(job);
     if (core::IsActive(job.state)) active[job_id] = job.generation;
@@ -308,7 +308,8 @@ void Coordinator::Refuse(std::vector<Input> inputs, const absl::Status& cause) {
   std::vector<Input> again, volatile_ones;
   for (Input& input : inputs) {
     if (input.submission.has_value() || std::holds_alternative<core::CancelAsked>(input.event) ||
-        std::holds_alternative<core::ScaleAsked>(input.event) || std::holds_alternative<core::ResumeAsked>(input.event)) {
+        std::holds_alternative<core::ScaleAsked>(input.event) ||
+        std::holds_alternative<core::ResumeAsked>(input.event)) {
       if (input.answer) input.answer(cause, "");
     } else if (inputs.size() > 1 && (std::holds_alternative<core::LeaseAsked>(input.event) ||
                                      std::holds_alternative<core::HeartbeatSaid>(input.event))) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/rpc/result_files.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -17,6 +18,34 @@ namespace {
 
 bool IsMetric(const lockstep::v1::JobEvent& event) {
   return event.has_steps_committed() || event.has_epoch_completed();
+}
+
+// Longer than any line.
+constexpr std::streamoff kTail = 1 << 16;
+
+struct LastLine {
+  // Of the event in the last whole line; 0 where there is none that can be read.
+  int64_t sequence = 0;
+  // Bytes up to the end of this line.
+  uintmax_t end = 0;
+};
+
+LastLine ReadLastLine(const std::string& path) {
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  if (!file) return {};
+  const std::streamoff size = file.tellg();
+  const std::streamoff from = std::max<std::streamoff>(0, size - kTail);
+  std::string tail(static_cast<size_t>(size - from), '\0');
+  file.seekg(from);
+  if (!file.read(tail.data(), size - from)) return {};
+  const size_t end = tail.rfind('\n');
+  if (end == std::string::npos || end == 0) return {};
+  const size_t begin = tail.rfind('\n', end - 1);
+  if (begin == std::string::npos && from > 0) return {};
+  const size_t first = begin == std::string::npos ? 0 : begin + 1;
+  lockstep::v1::JobEvent event;
+  if (!google::protobuf::util::JsonStringToMessage(tail.substr(first, end - first), &event).ok()) return {};
+  return {event.sequence(), static_cast<uintmax_t>(from) + end + 1};
 }
 
 }  // namespace
@@ -36,22 +65,38 @@ absl::Status ResultFiles::Begin(const std::string& job_id, const lockstep::v1::J
   return launch::WriteFileAtomically(OutputDir(job_id) + "/spec.json", text);
 }
 
+absl::Status ResultFiles::WriteAfter(const std::string& job_id, int64_t sequence, std::ofstream& file) const {
+  while (true) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<store::EventRow> rows, store_->Events(job_id, sequence, 1000));
+    if (rows.empty()) return absl::OkStatus();
+    for (const store::EventRow& row : rows) {
+      lockstep::v1::JobEvent event;
+      if (event.ParseFromString(row.body) && IsMetric(event)) file << ToJson(event) << '\n';
+      sequence = row.sequence;
+    }
+  }
+}
+
+absl::Status ResultFiles::Mend(const std::string& job_id) {
+  open_.erase(job_id);
+  const std::string path = OutputDir(job_id) + "/metrics.jsonl";
+  const LastLine last = ReadLastLine(path);
+  if (last.sequence == 0) return Rebuild(job_id);
+  std::error_code error;
+  std::filesystem::resize_file(path, last.end, error);
+  std::ofstream file(path, std::ios::binary | std::ios::app);
+  LOCKSTEP_RETURN_IF_ERROR(WriteAfter(job_id, last.sequence, file));
+  file.close();
+  return error || !file ? absl::ResourceExhaustedError(absl::StrCat(path, ": cannot write")) : absl::OkStatus();
+}
+
 absl::Status ResultFiles::Rebuild(const std::string& job_id) {
   open_.erase(job_id);
   const std::string path = OutputDir(job_id) + "/metrics.jsonl";
   const std::string temporary = path + ".tmp";
   {
     std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-    int64_t after = 0;
-    while (true) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<store::EventRow> rows, store_->Events(job_id, after, 1000));
-      if (rows.empty()) break;
-      for (const store::EventRow& row : rows) {
-        lockstep::v1::JobEvent event;
-        if (event.ParseFromString(row.body) && IsMetric(event)) file << ToJson(event) << '\n';
-        after = row.sequence;
-      }
-    }
+    LOCKSTEP_RETURN_IF_ERROR(WriteAfter(job_id, 0, file));
     file.close();
     if (!file) return absl::ResourceExhaustedError(absl::StrCat(temporary, ": cannot write"));
   }

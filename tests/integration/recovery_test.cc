@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "google/protobuf/util/json_util.h"
 #include "tests/integration/rpc_fixture.h"
 
 namespace lockstep::rpc {
@@ -15,8 +16,7 @@ using testing::HasSubstr;
 
 class RecoveryTest : public RpcTest {
  protected:
-  // The state of the job, once it is this one.
-  void AwaitStored(const std::function<bool()>& condition) {
+  void Await(const std::function<bool()>& condition) {
     const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(10);
     while (!condition() && std::chrono::steady_clock::now() < limit) std::this_thread::yield();
     EXPECT_TRUE(condition());
@@ -96,6 +96,8 @@ TEST_F(RecoveryTest, ARestartedCoordinatorTakesARunningGroupOver) {
   reader->Finish();
   rank0->Finish();
   rank1->Finish();
+  const std::string metrics = dir_ + "/jobs/" + id + "/metrics.jsonl";
+  std::ofstream(metrics, std::ios::app) << "{\"sequence\":\"9";  // Cut off in the middle of a line.
   StartServer();
 
   EXPECT_EQ(Get(id).state(), v1::JOB_STATE_RUNNING);
@@ -117,6 +119,15 @@ TEST_F(RecoveryTest, ARestartedCoordinatorTakesARunningGroupOver) {
   EXPECT_EQ(job.generation(), 1);
   EXPECT_EQ(job.restarts(), 0);
   EXPECT_EQ(LedgerEnd(id), kSteps);
+  std::ifstream file(metrics);
+  std::string line;
+  std::vector<int64_t> ends;
+  while (std::getline(file, line)) {
+    v1::JobEvent event;
+    ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(line, &event).ok()) << line;
+    ends.push_back(event.steps_committed().end_step());
+  }
+  EXPECT_THAT(ends, testing::ElementsAre(5, 15, kSteps));
 }
 
 // While it lives, no file of this process can grow or be written to: SQLite's writes fail with EFBIG.
@@ -143,7 +154,7 @@ TEST_F(RecoveryTest, AFullDiskRefusesPeopleAndKeepsWorkersWaiting) {
   {
     const FullDisk full;
     worker->Commit(0, 5);
-    AwaitStored([&] { return store_failures_ > 0; });
+    Await([&] { return store_failures_ > 0; });
     v1::Job job;
     const grpc::Status refused = TrySubmit(Spec(1), "r1", &job);
     EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);

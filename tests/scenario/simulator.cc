@@ -287,10 +287,11 @@ void Simulation::Resume(const core::JobId& id, int tries) {
   if (row->state == core::JobState::kSucceeded || world_.Chance(500)) {
     asked.from_step = steps[world_.Below(static_cast<int>(steps.size()))];
   }
+  // The answer may be lost.
+  cancelled_.erase(id);
   coordinator_->Ask(asked, [this, id, asked](const absl::Status& status) {
     if (!status.ok()) return;
     ++counts_.resumes;
-    cancelled_.erase(id);
     if (asked.from_step.has_value() && store_.Find(id)->Committed() > *asked.from_step) {
       world_.Fail(absl::StrCat(id, " was to go on from ", *asked.from_step, " but the ledger does not say so"));
     }

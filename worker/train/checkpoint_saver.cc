@@ -48,7 +48,7 @@ void CheckpointSaver::Flush() {
 
 void CheckpointSaver::Run() {
   // Hashing and writing must not take a core from the step.
-  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 10);
+  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19);
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return busy_ || quit_; });

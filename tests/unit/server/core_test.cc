@@ -1,82 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <random>
-
-#include "server/core/apply.h"
+// A job's way through the core, the fences, and the ledger.
+#include "tests/unit/server/core_fixture.h"
 
 namespace lockstep::core {
 namespace {
 
 using ::testing::HasSubstr;
-
-class CoreTest : public ::testing::Test {
- protected:
-  Outcome Do(const Event& event) {
-    state_.Mark();
-    Outcome outcome = Apply(state_, event, limits_);
-    effects_.insert(effects_.end(), outcome.effects.begin(), outcome.effects.end());
-    return outcome;
-  }
-  void Submit(const JobId& id, int workers, int64_t steps = 100) {
-    const Outcome outcome =
-        Do(JobSubmitted{id, ++order_, {.workers = workers, .logical_shards = 4, .total_steps = steps}});
-    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
-  }
-  FromWorker From(const JobId& id, int rank) { return {id, state_.Find(id)->generation, rank}; }
-  void HelloAll(const JobId& id) {
-    const int workers = state_.Find(id)->shape.workers;
-    for (int rank = 0; rank < workers; ++rank) {
-      EXPECT_TRUE(Do(HelloSaid{From(id, rank), workers, "host", 100 + rank}).status.ok());
-    }
-  }
-  // The newest stored state of a job.
-  std::optional<StoreState> Stored(const JobId& id) const {
-    std::optional<StoreState> found;
-    for (const Effect& effect : effects_) {
-      if (const auto* s = std::get_if<StoreState>(&effect); s != nullptr && s->job == id) found = *s;
-    }
-    return found;
-  }
-  template <typename T>
-  std::vector<T> Effects() const {
-    std::vector<T> found;
-    for (const Effect& effect : effects_) {
-      if (const auto* e = std::get_if<T>(&effect)) found.push_back(*e);
-    }
-    return found;
-  }
-
-  State state_{4};
-  Limits limits_;
-  int64_t order_ = 0;
-  std::vector<Effect> effects_;
-};
+constexpr absl::StatusCode kFailedPrecondition = absl::StatusCode::kFailedPrecondition;
 
 TEST_F(CoreTest, AJobRunsFromSubmitToSuccess) {
   Submit("a", 2);
   ASSERT_EQ(Effects<Launch>().size(), 1u);
   EXPECT_EQ(Stored("a")->state, JobState::kStarting);
-  HelloAll("a");
+  Connect("a");
   EXPECT_EQ(Stored("a")->state, JobState::kRunning);
-  for (int rank = 0; rank < 2; ++rank) EXPECT_TRUE(Do(LeaseAsked{From("a", rank), 1'000'000}).status.ok());
   const auto leases = Effects<SendLease>();
   ASSERT_EQ(leases.size(), 2u);
   EXPECT_EQ(leases[0].end_step, 100) << "never past the job's end";
   EXPECT_EQ(leases[0].shards.end, leases[1].shards.first);
-  EXPECT_EQ(leases[1].shards.end, 4);
-  EXPECT_TRUE(Do(StepsReported{From("a", 0), 0, 100}).status.ok());
-  for (int rank = 0; rank < 2; ++rank) {
-    GoodbyeSaid goodbye{From("a", rank)};
-    goodbye.farewell = Farewell::kSucceeded;
-    goodbye.step = 100;
-    EXPECT_TRUE(Do(goodbye).status.ok());
-    EXPECT_TRUE(Do(SessionEnded{From("a", rank), ""}).status.ok());
-  }
-  Do(GroupExited{"a", 1, {}});
+  EXPECT_EQ(leases[1].shards.end, 8);
+  EXPECT_TRUE(Commit("a", 0, 100).status.ok());
+  GoodbyeAll("a", Farewell::kSucceeded, 100);
+  GroupEnds("a");
   EXPECT_EQ(Stored("a")->state, JobState::kSucceeded);
-  EXPECT_EQ(state_.free_slots(), 4);
+  EXPECT_EQ(state_->free_slots(), 4);
+  EXPECT_EQ(Effects<DropSnapshots>().size(), 1u);
 }
 
 TEST_F(CoreTest, TheGenerationIsStoredBeforeItIsLaunched) {
@@ -97,190 +45,143 @@ TEST_F(CoreTest, SlotsAreGivenInOrderAndAllAtOnce) {
   // c would fit beside a, but b came first.
   ASSERT_EQ(Effects<Launch>().size(), 1u);
   EXPECT_EQ(Effects<Launch>()[0].job, "a");
-  EXPECT_EQ(state_.free_slots(), 1);
+  EXPECT_EQ(state_->free_slots(), 1);
 }
 
 TEST_F(CoreTest, AStaleGenerationChangesNothing) {
-  Submit("a", 1);
-  HelloAll("a");
+  Run("a", 1);
   const size_t before = effects_.size();
-  FromWorker stale{"a", 0, 0};
-  EXPECT_EQ(Do(StepsReported{stale, 0, 10}).status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(Do(LeaseAsked{stale, 10}).status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(Do(HelloSaid{stale, 1, "h", 1}).status.code(), absl::StatusCode::kFailedPrecondition);
+  const FromWorker stale{"a", 0, 0, 1, 1};
+  EXPECT_EQ(Do(StepsReported{stale, 0, 10}).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Do(LeaseAsked{stale, 10}).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Do(HelloSaid{stale, 1, "h", 1}).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Do(HeartbeatSaid{stale, 1}).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Do(CheckpointReported{stale, 10, "/c"}).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Do(GoodbyeSaid{stale, Farewell::kFailed}).status.code(), kFailedPrecondition);
+  EXPECT_TRUE(Do(SessionEnded{stale, true}).status.ok());
+  EXPECT_TRUE(Do(GroupExited{"a", 0, {}}).status.ok());
+  EXPECT_TRUE(Do(TimerFired{"a", 0, TimerKind::kKill}).status.ok());
   EXPECT_EQ(effects_.size(), before);
-  EXPECT_EQ(state_.Find("a")->committed, 0);
+  EXPECT_EQ(Of("a").committed, 0);
+}
+
+TEST_F(CoreTest, AnOlderStreamChangesNothing) {
+  Run("a", 1);
+  EXPECT_TRUE(Hello("a", 0, 2, 100).status.ok());
+  const size_t before = effects_.size();
+  const FromWorker old{"a", 1, 0, 1, 1};
+  EXPECT_EQ(Do(StepsReported{old, 0, 10}).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Do(LeaseAsked{old, 10}).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Hello("a", 0, 1).status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(Do(SessionEnded{old, true}).status.ok());
+  EXPECT_EQ(effects_.size(), before);
+  EXPECT_TRUE(Of("a").ranks[0].connected);
 }
 
 TEST_F(CoreTest, TheLedgerHasNoGapsAndNoDoubles) {
+  Run("a", 1);
+  EXPECT_TRUE(Commit("a", 0, 10).status.ok());
+  EXPECT_EQ(Commit("a", 20, 30).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Commit("a", 5, 15).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Commit("a", 0, 10).status.code(), kFailedPrecondition) << "a new report of old steps";
+  EXPECT_EQ(Of("a").committed, 10);
+  EXPECT_TRUE(Commit("a", 10, 20).status.ok());
+  EXPECT_EQ(Of("a").committed, 20);
+}
+
+TEST_F(CoreTest, AReportThatComesAgainIsAcknowledgedAndChangesNothing) {
+  Run("a", 1);
+  EXPECT_TRUE(Commit("a", 0, 10).status.ok());
+  const size_t rows = Effects<StoreSteps>().size(), acks = Effects<SendAck>().size();
+  FromWorker again = From("a", 0);
+  again.report = 1;
+  EXPECT_TRUE(Do(StepsReported{again, 0, 10}).status.ok());
+  EXPECT_EQ(Effects<StoreSteps>().size(), rows);
+  ASSERT_EQ(Effects<SendAck>().size(), acks + 1);
+  EXPECT_EQ(Last<SendAck>().report, 1);
+  again.report = 3;
+  EXPECT_EQ(Do(StepsReported{again, 10, 20}).status.code(), kFailedPrecondition) << "report 2 is missing";
+  again.report = 0;
+  EXPECT_EQ(Do(StepsReported{again, 10, 20}).status.code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CoreTest, OnlyLeasedStepsAreCommitted) {
   Submit("a", 1);
   HelloAll("a");
-  Do(LeaseAsked{From("a", 0), 100});
-  EXPECT_TRUE(Do(StepsReported{From("a", 0), 0, 10}).status.ok());
-  EXPECT_FALSE(Do(StepsReported{From("a", 0), 20, 30}).status.ok());
-  EXPECT_EQ(state_.Find("a")->committed, 10);
-  const size_t rows = Effects<StoreSteps>().size();
-  Do(StepsReported{From("a", 0), 0, 10});
-  EXPECT_EQ(Effects<StoreSteps>().size(), rows) << "a repeat adds no row";
-  EXPECT_TRUE(Do(StepsReported{From("a", 0), 10, 20}).status.ok());
-  EXPECT_EQ(state_.Find("a")->committed, 20);
+  Do(LeaseAsked{From("a", 0), 10});
+  EXPECT_EQ(Commit("a", 0, 11).status.code(), kFailedPrecondition);
+  EXPECT_TRUE(Commit("a", 0, 10).status.ok());
+  EXPECT_EQ(Commit("a", 10, 11).status.code(), kFailedPrecondition);
 }
 
-TEST_F(CoreTest, ADeadRankFailsTheJobByName) {
-  Submit("a", 2);
-  HelloAll("a");
-  Do(SessionEnded{From("a", 1), ""});
-  EXPECT_FALSE(Effects<StartTimer>().empty());
-  Do(SessionEnded{From("a", 0), ""});
-  Do(GroupExited{"a", 1, {.exit_code = 137}});
-  EXPECT_EQ(Stored("a")->state, JobState::kFailed);
-  EXPECT_THAT(Stored("a")->reason, HasSubstr("rank 1 (pid 101 on host"));
-}
-
-TEST_F(CoreTest, DifferentDigestsNameTheOddRank) {
-  Submit("a", 3);
-  HelloAll("a");
-  for (int rank = 0; rank < 3; ++rank) Do(DigestReported{From("a", rank), 10, rank == 1 ? "bad" : "good"});
-  for (int rank = 0; rank < 3; ++rank) Do(SessionEnded{From("a", rank), ""});
-  Do(GroupExited{"a", 1, {}});
-  EXPECT_EQ(Stored("a")->state, JobState::kFailed);
-  EXPECT_THAT(Stored("a")->reason, HasSubstr("rank 1"));
-}
-
-TEST_F(CoreTest, ADrainedJobGoesBackToTheQueueAndOnFromItsCheckpoint) {
+TEST_F(CoreTest, ALeaseThatWasLostWithItsStreamIsGivenAgain) {
   Submit("a", 1);
   HelloAll("a");
-  Do(LeaseAsked{From("a", 0), 100});
-  Do(StepsReported{From("a", 0), 0, 40});
-  Do(DrainAsked{});
-  ASSERT_EQ(Effects<SendStop>().size(), 1u);
-  EXPECT_TRUE(Effects<SendStop>()[0].checkpoint);
-  Do(CheckpointReported{From("a", 0), 40, "/c/40", false});
-  GoodbyeSaid goodbye{From("a", 0)};
-  goodbye.farewell = Farewell::kStopped;
-  goodbye.step = 40;
-  Do(goodbye);
-  Do(SessionEnded{From("a", 0), ""});
-  Do(GroupExited{"a", 1, {}});
-  EXPECT_EQ(Stored("a")->state, JobState::kQueued);
-  EXPECT_EQ(Effects<Drained>().size(), 1u);
+  Do(LeaseAsked{From("a", 0), 10});
+  Do(LeaseAsked{From("a", 0), 10});
+  // The second one never arrived.
+  Hello("a", 0, 2, 10);
+  Do(LeaseAsked{From("a", 0), 10});
+  EXPECT_EQ(Last<SendLease>().first_step, 10);
+  EXPECT_EQ(Last<SendLease>().end_step, 20);
+}
 
-  Job job = *state_.Find("a");
-  State next(4);
-  next.Mark();
-  EXPECT_TRUE(Apply(next, JobRecovered{job}, limits_).status.ok());
-  const Outcome started = StartQueued(next, limits_);
-  ASSERT_TRUE(started.status.ok());
-  EXPECT_EQ(next.Find("a")->generation, 2);
-  Do(DrainAsked{});
-  const Outcome hello = Apply(next, HelloSaid{{"a", 2, 0}, 1, "host", 1}, limits_);
-  bool welcomed = false;
-  for (const Effect& effect : hello.effects) {
-    if (const auto* w = std::get_if<SendWelcome>(&effect)) {
-      welcomed = true;
-      EXPECT_EQ(w->resume.step, 40);
-      EXPECT_EQ(w->resume.path, "/c/40");
-    }
-  }
-  EXPECT_TRUE(welcomed);
+TEST_F(CoreTest, OnlyRankZeroCommitsAndSaves) {
+  Run("a", 2);
+  EXPECT_EQ(Do(StepsReported{Next("a", 1), 0, 10}).status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Do(EpochReported{Next("a", 1), 1}).status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Do(CheckpointReported{Next("a", 1), 1, "/c"}).status.code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(CoreTest, AnEpochIsSeenOnce) {
+  Run("a", 1);
+  Do(EpochReported{Next("a", 0), 1});
+  Do(EpochReported{Next("a", 0), 1});
+  EXPECT_EQ(Effects<StoreEpoch>().size(), 1u);
 }
 
 TEST_F(CoreTest, ACancelIsAskedForThenForced) {
-  Submit("a", 1);
-  HelloAll("a");
+  Run("a", 1);
   EXPECT_TRUE(Do(CancelAsked{"a", "enough"}).status.ok());
   EXPECT_EQ(Effects<SendStop>().size(), 1u);
+  EXPECT_FALSE(Last<SendStop>().checkpoint);
   Do(TimerFired{"a", 1, TimerKind::kKill});
   EXPECT_EQ(Effects<KillGroup>().size(), 1u);
-  Do(SessionEnded{From("a", 0), ""});
-  Do(GroupExited{"a", 1, {.exit_code = 143}});
+  GroupEnds("a", {.exit_code = 143});
+  EXPECT_EQ(Stored("a")->state, JobState::kCancelled);
+  EXPECT_EQ(Do(CancelAsked{"a", "again"}).status.code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(CoreTest, ACancelOutlivesTheCoordinator) {
+  Run("a", 1);
+  Do(CancelAsked{"a", "enough"});
+  RestartCoordinator();
+  const size_t stops = Effects<SendStop>().size();
+  EXPECT_TRUE(Hello("a", 0, 2, 100).status.ok());
+  EXPECT_EQ(Effects<SendStop>().size(), stops + 1);
+  GroupEnds("a");
   EXPECT_EQ(Stored("a")->state, JobState::kCancelled);
 }
 
 TEST_F(CoreTest, AChangeThatCannotBeStoredIsTakenBack) {
-  Submit("a", 1);
-  HelloAll("a");
-  Do(LeaseAsked{From("a", 0), 100});
-  state_.Mark();
-  ASSERT_TRUE(Apply(state_, StepsReported{From("a", 0), 0, 10}, limits_).status.ok());
-  state_.Rollback();
-  EXPECT_EQ(state_.Find("a")->committed, 0);
-  EXPECT_TRUE(Do(StepsReported{From("a", 0), 0, 10}).status.ok());
+  Run("a", 1);
+  state_->Mark();
+  ASSERT_TRUE(Apply(*state_, StepsReported{Next("a", 0), 0, 10}, limits_).status.ok());
+  state_->Rollback();
+  EXPECT_EQ(Of("a").committed, 0);
+  EXPECT_TRUE(Commit("a", 0, 10).status.ok());
+  state_->Mark();
+  ASSERT_TRUE(Apply(*state_, JobSubmitted{"b", 9, {.workers = 1, .total_steps = 5}}, limits_).status.ok());
+  state_->Rollback();
+  EXPECT_EQ(state_->Find("b"), nullptr);
+  EXPECT_EQ(state_->free_slots(), 3);
+  EXPECT_EQ(state_->active().size(), 1u);
 }
 
-// Whatever comes, in whatever order: slots are never overdrawn, the ledger never goes back or past the
-// end, generations only grow, and nothing crashes.
-TEST_F(CoreTest, RandomEventsKeepTheInvariants) {
-  for (uint32_t seed = 0; seed < 300; ++seed) {
-    std::mt19937 random(seed);
-    const auto below = [&](int n) { return static_cast<int>(random() % static_cast<uint32_t>(n)); };
-    State state(4);
-    int64_t order = 0;
-    std::map<JobId, int64_t> generations, ledger_end;
-    for (int i = 0; i < 400; ++i) {
-      const JobId id = std::string(1, static_cast<char>('a' + below(5)));
-      const Job* job = state.Find(id);
-      const int64_t generation = job == nullptr ? 1 : job->generation - (below(8) == 0 ? 1 : 0);
-      const FromWorker from{id, generation, below(3)};
-      Event event;
-      switch (below(11)) {
-        case 0:
-        case 1: {
-          if (job != nullptr || generations.contains(id)) continue;
-          event = JobSubmitted{id, ++order, {.workers = 1 + below(4), .logical_shards = 4, .total_steps = 50}};
-          break;
-        }
-        case 2:
-        case 3:
-          event = HelloSaid{from, job == nullptr ? 1 : job->shape.workers, "h", 1 + i};
-          break;
-        case 4:
-          event = LeaseAsked{from, 1 + below(60)};
-          break;
-        case 5: {
-          const int64_t first = job == nullptr ? 0 : job->committed + (below(5) == 0 ? below(9) : 0);
-          event = StepsReported{from, first, first + 1 + below(20)};
-          break;
-        }
-        case 6:
-          event = DigestReported{from, below(3), below(20) == 0 ? "x" : "y"};
-          break;
-        case 7: {
-          GoodbyeSaid goodbye{from};
-          goodbye.farewell = static_cast<Farewell>(1 + below(3));
-          goodbye.step = below(51);
-          event = goodbye;
-          break;
-        }
-        case 8:
-          event = SessionEnded{from, ""};
-          break;
-        case 9:
-          event = GroupExited{id, generation, {.exit_code = below(2)}};
-          break;
-        default:
-          event = TimerFired{id, generation, static_cast<TimerKind>(below(3))};
-          break;
-      }
-      state.Mark();
-      const Outcome outcome = Apply(state, event, limits_);
-      EXPECT_TRUE(outcome.status.ok() || outcome.effects.empty()) << "seed " << seed;
-      for (const Effect& effect : outcome.effects) {
-        if (const auto* g = std::get_if<StoreGeneration>(&effect)) {
-          ASSERT_EQ(g->generation, generations[g->job] + 1) << "seed " << seed;
-          generations[g->job] = g->generation;
-          ledger_end[g->job] = g->first_step;
-        } else if (const auto* s = std::get_if<StoreSteps>(&effect)) {
-          ASSERT_EQ(s->first_step, ledger_end[s->job]) << "seed " << seed;
-          ASSERT_EQ(s->generation, generations[s->job]) << "seed " << seed;
-          ASSERT_LE(s->end_step, 50);
-          ledger_end[s->job] = s->end_step;
-        }
-      }
-      ASSERT_GE(state.free_slots(), 0) << "seed " << seed;
-      ASSERT_LE(state.free_slots(), 4) << "seed " << seed;
-    }
-  }
+TEST_F(CoreTest, AJobThatCannotBeginFromAnotherJobsStepsFails) {
+  Do(JobSubmitted{"a", 1, {.workers = 1, .logical_shards = 1, .total_steps = 9, .first_step = 5}, ""});
+  EXPECT_EQ(Stored("a")->state, JobState::kFailed);
+  EXPECT_TRUE(Effects<Launch>().empty()) << "initial weights at step 5 would be other bits";
 }
 
 }  // namespace

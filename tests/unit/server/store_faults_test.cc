@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -137,6 +138,7 @@ TEST_F(StoreFaultsTest, WhatACrashLeavesHoldsEveryAcknowledgedBatchWhole) {
   ASSERT_NE(acknowledged, MAP_FAILED);
   const pid_t writer = fork();
   if (writer == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // Should the test end early.
     auto store = Store::Open(folder_);
     for (int64_t number = 1; store.ok() && (*store)->Write(Commit(number)).ok(); ++number) *acknowledged = number;
     _exit(1);
