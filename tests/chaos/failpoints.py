@@ -4,8 +4,11 @@
 import re
 import time
 
-from lab import DIGEST_STEPS
+import groups
+import processes
+from lab import DIGEST_STEPS, STEPS_PER_EPOCH
 
+START = ["worker.start", "data.read"]
 STEP = ["step.forward", "step.allreduce", "step.before_apply", "step.after_apply"]
 CHECKPOINT = ["checkpoint.begin", "checkpoint.parameters", "checkpoint.optimizer", "checkpoint.manifest",
               "checkpoint.renamed"]
@@ -14,17 +17,23 @@ LAUNCH = ["coordinator.launch", "coordinator.launched"]
 
 
 def _lines(random, workers):
-    """Each place once, at a random visit to it by a random rank."""
+    """Each place once, at a random visit to it by a random rank, and late enough that a step is committed before:
+    four groups without one would be the end of the job."""
     rank = lambda: f" rank={random.randrange(workers)}"
-    lines = [f"worker.start kill{rank()}", f"data.read kill{rank()}"]
-    lines += [f"{name} kill hit={random.randint(10, 80)}{rank()}" for name in STEP]
-    lines += [f"commit.before kill hit={random.randint(1, 4)}{rank()}"]
+    lines = [f"{name} kill hit={random.randint(STEPS_PER_EPOCH + 50, 3 * STEPS_PER_EPOCH)}{rank()}"
+             for name in STEP]
+    lines += [f"commit.before kill hit={random.randint(3, 6)}{rank()}"]
     # Only rank 0 comes by there.
-    lines += ["commit.after kill hit=2"]
-    lines += [f"{name} kill hit={random.randint(1, 2)}" for name in CHECKPOINT]
+    lines += ["commit.after kill hit=3"]
+    lines += [f"{name} kill hit=3" for name in CHECKPOINT]
     lines += [f"{name} kill hit={random.randint(2, 40)}" for name in STORE]
     # The first launch is part of the submit, whose answer is waited for.
     return lines + [f"{name} kill hit=2" for name in LAUNCH]
+
+
+def _later_lines(random, workers):
+    """What kills a group before its first step."""
+    return [f"{name} kill rank={random.randrange(workers)}" for name in START]
 
 
 class _Armed:
@@ -61,17 +70,30 @@ def failpoints(lab, row, count):
         workers = lab.random.choice(lab.workers)
         armed = _Armed(lab.root / f"failpoints-{number}", _lines(lab.random, workers))
         with lab.coordinator(options=["--failpoints", armed.path]) as coordinator:
-            with lab.job(row, coordinator, workers=workers, seconds=max(8, lab.seconds), checkpoint_steps=50) as run:
+            with lab.job(row, coordinator, workers=workers, seconds=max(20, lab.seconds), checkpoint_steps=100) as run:
                 # Its first start is waited for, so that this one is armed for a later one.
                 armed.add("coordinator.start kill")
-                while armed.waiting() and not run.watcher.ended:
-                    if coordinator.process.poll() is not None:
-                        _start_again(coordinator)
-                    run.watcher.pause(0.02)
-                assert not armed.waiting(), f"the job ended and never came to {armed.waiting()}"
+                _until_all_acted(run, armed, _later_lines(lab.random, workers))
                 row.count += len(armed.lines)
         if row.problems:
             return
+
+
+def _until_all_acted(run, armed, later):
+    committed, met = 0, 0
+    while (waiting := armed.waiting()) or later:
+        assert not run.watcher.ended, f"the job ended and never came to {waiting + later}"
+        if run.coordinator.process.poll() is not None:
+            _start_again(run.coordinator)
+        starting = [line for line in waiting if line.split(".")[0] in ("worker", "data")]
+        if run.committed() > committed and not starting and later:
+            committed = run.committed()
+            armed.add(later.pop(0))
+        elif starting and starting == waiting and run.committed() > met:
+            # No other place is left that brings a new group.
+            met = run.committed()
+            groups.struck(run, processes.WORKER)
+        run.watcher.pause(0.02)
 
 
 def memory_flip(lab, row, count):

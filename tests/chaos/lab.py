@@ -51,6 +51,8 @@ class Lab:
         self.random = random.Random(seed)
         self._folder = tempfile.TemporaryDirectory(prefix="lockstep-chaos-data-")
         self.root = pathlib.Path(self._folder.name)
+        # Coordinators have their folders in here too.
+        tempfile.tempdir = str(self.root)
         harness.synthetic_data(self.root, train=STEPS_PER_EPOCH * BATCH, test=200)
         commands = subprocess.run([harness.BIN / "lockstep", "--help"], capture_output=True, text=True, check=True)
         self.can_audit = re.search(r"^  audit\b", commands.stdout, re.MULTILINE) is not None
@@ -58,6 +60,7 @@ class Lab:
         self._epoch_seconds = None
 
     def close(self):
+        tempfile.tempdir = None
         self._folder.cleanup()
 
     def draw(self, fault):
@@ -231,7 +234,7 @@ class Run:
 
     def keep(self):
         """Keeps what tells why, and says where."""
-        folder = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-chaos-kept-"))
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="lockstep-chaos-kept-", dir=self.lab.root.parent))
         with self.watcher.changed:
             (folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for _, e in self.watcher.events))
         for path in [self.coordinator.folder / "coordinator.log",

@@ -4,7 +4,6 @@
 import os
 import pathlib
 import signal
-import tempfile
 
 WORKER, SHIM, MPIRUN = "lockstep-worker", "lockstep-shim", "mpirun"
 
@@ -77,7 +76,7 @@ def shared_memory(job_id):
 
 def mpi_folders():
     """Session folders of Open MPI outside the jobs' own scratch folders."""
-    return {p.name for p in pathlib.Path(tempfile.gettempdir()).iterdir() if p.name.startswith("ompi")}
+    return {p.name for p in pathlib.Path("/tmp").iterdir() if p.name.startswith("ompi")}
 
 
 def leftovers(job_ids, state_dir, folders_before):
