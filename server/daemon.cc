@@ -51,7 +51,9 @@ absl::Status Daemon::Build(const ServerFlags& flags) {
   rpc::CoordinatorOptions options{
       .state_dir = flags.state_dir, .data_roots = flags.data_roots, .slots = flags.slots, .limits = {}};
   std::vector<std::string> addresses{flags.listen};
-  if (const std::string socket = flags.state_dir + "/worker.sock"; socket.size() <= kMaxSocketPath) {
+  if (!flags.worker_listen.empty()) {
+    addresses.push_back(flags.worker_listen);
+  } else if (const std::string socket = flags.state_dir + "/worker.sock"; socket.size() <= kMaxSocketPath) {
     options.worker_address = "unix:" + socket;
     addresses.push_back(options.worker_address);
   }
@@ -71,7 +73,7 @@ absl::Status Daemon::Build(const ServerFlags& flags) {
   };
   context.on_call = [this](const std::string& method, const std::string& code) { metrics_.CountCall(method, code); };
   LOCKSTEP_ASSIGN_OR_RETURN(server_, rpc::RpcServer::Start(context, addresses));
-  if (options.worker_address.empty()) coordinator_->SetWorkerAddress(grpc_address());
+  if (options.worker_address.empty()) coordinator_->SetWorkerAddress(server_->addresses().back());
   LOCKSTEP_ASSIGN_OR_RETURN(web_, web::WebServer::Start(flags.http, WebSourceOf()));
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_.get(), "coordinator.start"));
   LOCKSTEP_RETURN_IF_ERROR(coordinator_->Start());

@@ -52,6 +52,9 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
   app.add_option("--listen", flags.listen, "gRPC address: host:port (port 0: any free one) or unix:/path")
       ->capture_default_str();
   app.add_option("--http", flags.http, "address of the live page and /metrics: host:port")->capture_default_str();
+  app.add_option("--worker-listen", flags.worker_listen,
+                 "address at which workers connect: host:port, with a port that stays the same over restarts, or "
+                 "unix:/path (default: a unix socket in the state folder)");
   app.add_option("--state-dir", flags.state_dir,
                  "folder of the database and of the jobs' results "
                  "(default ~/.local/state/lockstep)");
@@ -95,8 +98,9 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
                      " is refused with --production: leave out one of them\n";
     return parsed;
   }
-  for (const auto& [name, address] : {std::pair("--listen", flags.listen), std::pair("--http", flags.http)}) {
-    if (IsLocalAddress(address) || flags.insecure) continue;
+  for (const auto& [name, address] : {std::pair("--listen", flags.listen), std::pair("--http", flags.http),
+                                      std::pair("--worker-listen", flags.worker_listen)}) {
+    if (address.empty() || IsLocalAddress(address) || flags.insecure) continue;
     parsed.done = true;
     parsed.exit_code = 2;
     parsed.message = std::string("lockstepd: ") + name + "=" + address +

@@ -13,6 +13,8 @@ struct ServerFlags {
   // "host:port" or "unix:/path".
   std::string listen = "127.0.0.1:0";
   std::string http = "127.0.0.1:0";
+  // Where workers connect, "host:port" or "unix:/path". Empty: a unix socket in the state folder.
+  std::string worker_listen;
   std::string state_dir;
   std::vector<std::string> data_roots;
   int slots = 0;

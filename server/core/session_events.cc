@@ -242,6 +242,10 @@ absl::Status Handle(Context& context, const StepsReported& event) {
   if (absl::Status status = CheckDigests(*job, event.digests); !status.ok()) return status;
   context.state.Update(event.job, [&](Job& changed) {
     changed.committed = event.end_step;
+    // All ranks had a part in it: should one hang before it says so itself, its longer limit no longer holds.
+    for (Rank& rank : changed.ranks) {
+      if (rank.phase == Phase::kStartup) rank.phase = Phase::kStep;
+    }
     if (event.end_step > changed.high_water) changed.causes.clear();
     changed.high_water = std::max(changed.high_water, event.end_step);
     if (!event.snapshot) return;

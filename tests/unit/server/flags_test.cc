@@ -47,6 +47,9 @@ TEST(Flags, ProductionRefusesWhatIsForTests) {
 TEST(Flags, ListeningBeyondThisMachineIsToBeAskedFor) {
   EXPECT_EQ(Parse({"--listen=0.0.0.0:1"}).exit_code, 2);
   EXPECT_FALSE(Parse({"--listen=0.0.0.0:1", "--insecure"}).done);
+  EXPECT_EQ(Parse({"--worker-listen=10.0.0.1:1"}).exit_code, 2);
+  EXPECT_EQ(Parse({"--worker-listen=10.0.0.1:1", "--insecure"}).flags.worker_listen, "10.0.0.1:1");
+  EXPECT_FALSE(Parse({"--worker-listen=127.0.0.1:1"}).done);
 }
 
 }  // namespace
