@@ -212,7 +212,7 @@ int Scale(const Options& options, const std::string& job_id, int workers) {
   if (options.json) {
     *options.out << ToJson(response, true) << "\n";
   } else {
-    *options.out << job_id << " goes on with " << workers << (workers == 1 ? " worker\n" : " workers\n");
+    *options.out << job_id << " is to have " << workers << (workers == 1 ? " worker\n" : " workers\n");
   }
   return kOk;
 }

@@ -76,9 +76,13 @@ absl::Status Failpoints::Hit(std::string_view name) {
   std::vector<const Point*> acting;
   {
     const std::lock_guard lock(mutex_);
+    // A process that is about to end leaves the other lines to the next one.
+    bool ends = false;
     for (Point& point : points_) {
       if (point.name != name || (point.rank >= 0 && point.rank != rank_)) continue;
-      if (++point.seen == point.hit && Claim(point)) acting.push_back(&point);
+      if (++point.seen != point.hit || ends || !Claim(point)) continue;
+      acting.push_back(&point);
+      ends = point.action == Action::kKill || point.action == Action::kExit;
     }
   }
   absl::Status status;

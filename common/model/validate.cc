@@ -224,6 +224,12 @@ class Validator {
       Add("training.epochs", absl::StrCat("is ", training.epochs(), "; must be at least 1 and at most ", kMaxEpochs));
     }
     if (training.checkpoint_interval_steps() < 0) Add("training.checkpoint_interval_steps", "must not be negative");
+    if (training.keep_checkpoints() < 0) Add("training.keep_checkpoints", "must not be negative; 0 keeps 3");
+    if (training.digest_interval_steps() < 0)
+      Add("training.digest_interval_steps", "must not be negative; 0 means 100");
+    if (!v1::NonFinitePolicy_IsValid(training.non_finite())) {
+      Add("training.non_finite", "must be FAIL, SKIP_STEP or ROLL_BACK");
+    }
     if (training.reduction() == v1::REDUCTION_FASTEST) {
       Add("training.reduction", "FASTEST is not built into this version; use REDUCTION_CANONICAL");
     }

@@ -163,7 +163,13 @@ absl::Status Handle(Context& context, const LaunchFailed& event) {
     changed.failure = absl::StrCat("the worker group could not be started: ", event.message);
     changed.exit = GroupExit{.killed = true};
   });
-  SettleIfOver(context, event.job, true);
+  const int failures = static_cast<int>(context.state.Find(event.job)->causes.size());
+  if (failures >= context.limits.restart_budget) {
+    SettleIfOver(context, event.job, true);
+    return absl::OkStatus();
+  }
+  // A full disk or a short memory may pass: all tries at once would be one try.
+  context.Do(StartTimer{event.job, event.generation, TimerKind::kSettle, context.limits.relaunch * (failures + 1)});
   return absl::OkStatus();
 }
 

@@ -288,6 +288,8 @@ struct Limits {
   std::chrono::milliseconds scale_grace{10'000};
   // From the coordinator's stop until groups are killed.
   std::chrono::milliseconds drain_grace{3'500};
+  // From a launch that failed until the next, for each that failed before it.
+  std::chrono::milliseconds relaunch{2'000};
   // From the group's end until sessions that are still open no longer count.
   std::chrono::milliseconds settle{2'000};
 };

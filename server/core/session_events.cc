@@ -334,6 +334,10 @@ absl::Status Handle(Context& context, const GoodbyeSaid& event) {
       context.Do(StoreWarning{event.job, WarningKind::kResumeUnusable, cause});
     }
     context.state.Update(event.job, [&](Job& changed) {
+      // It decides what becomes of the job, also where something else went wrong first.
+      if (event.permanent && !changed.permanent && !changed.failure.empty()) {
+        absl::StrAppend(&changed.failure, "; ", cause);
+      }
       changed.permanent |= event.permanent;
       changed.resume_unusable |= event.resume_unusable;
     });

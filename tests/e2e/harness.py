@@ -183,10 +183,9 @@ def children_of(pid):
     return found
 
 
-def left_behind():
-    shared = {p.name for p in pathlib.Path("/dev/shm").iterdir()}
-    temporary = {p.name for p in pathlib.Path(tempfile.gettempdir()).iterdir() if p.name.startswith("ompi")}
-    return shared | temporary
+def left_behind(job_id):
+    """What a job keeps outside its result folder while it runs."""
+    return [p for p in pathlib.Path("/dev/shm").iterdir() if p.name.startswith(f"lockstep-{job_id}-")]
 
 
 def shims_of(coordinator):

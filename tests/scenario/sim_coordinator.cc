@@ -86,7 +86,8 @@ void SimCoordinator::Process(std::vector<Input> inputs) {
 
 absl::Status SimCoordinator::Accept(Input& input, Round& round) {
   if (auto* submitted = std::get_if<core::JobSubmitted>(&input.event)) {
-    if (store_->Find(submitted->job) != nullptr) return absl::OkStatus();
+    // As by its request id: a client that tries again means the same job.
+    if (store_->Find(submitted->job) != nullptr || round.dirty.contains(submitted->job)) return absl::OkStatus();
     submitted->order = ++last_order_;
   } else if (auto* resume = std::get_if<core::ResumeAsked>(&input.event)) {
     const JobRow* row = store_->Find(resume->job.id);

@@ -72,6 +72,7 @@ class Simulation {
   int64_t quiet_at_ = 0;
   std::set<core::JobId> submitted_, turned_away_, cancelled_, resuming_;
   std::map<core::JobId, std::optional<int>> scaled_;
+  int64_t asks_ = 0;
   Counts counts_;
 };
 
@@ -261,9 +262,9 @@ void Simulation::Cancel(const core::JobId& id) {
 void Simulation::Scale(const core::JobId& id) {
   const int workers = world_.Between(1, plans_.at(id).submit.shape.logical_shards);
   scaled_[id] = std::nullopt;
-  coordinator_->Ask(core::ScaleAsked{id, workers}, [this, id, workers](const absl::Status& status) {
+  coordinator_->Ask(core::ScaleAsked{id, workers}, [this, id, workers, ask = ++asks_](const absl::Status& status) {
     if (!status.ok()) return;
-    scaled_[id] = workers;
+    if (ask == asks_) scaled_[id] = workers;
     ++counts_.scales;
   });
 }

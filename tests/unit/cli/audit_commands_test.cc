@@ -249,7 +249,7 @@ TEST_F(AuditCommandsTest, VerifyThatCannotProveAnythingFailsAndSaysWhy) {
 TEST_F(AuditCommandsTest, ScaleAndCheckpoints) {
   EXPECT_EQ(Scale(options_, "job-1", 3), kOk);
   EXPECT_EQ(service_.jobs["job-1"].workers(), 3);
-  EXPECT_THAT(out_.str(), HasSubstr("job-1 goes on with 3 workers"));
+  EXPECT_THAT(out_.str(), HasSubstr("job-1 is to have 3 workers"));
   EXPECT_EQ(Scale(options_, "job-9", 3), kNotFound);
   EXPECT_EQ(Checkpoints(options_, "job-1"), kOk);
   EXPECT_THAT(out_.str(), HasSubstr("40     checkpoint   0            4096    /checkpoints/step-40"));

@@ -116,6 +116,15 @@ TEST_F(FailpointsTest, TwoLinesOfOnePlaceActEach) {
   EXPECT_TRUE(failpoints->Hit("a").ok());
 }
 
+TEST_F(FailpointsTest, AProcessThatEndsUsesUpOneLine) {
+  Write("a kill\na exit\na kill\n");
+  EXPECT_EQ(StatusOfChild("a"), SIGKILL);
+  const int left = StatusOfChild("a");
+  EXPECT_TRUE(WIFEXITED(left) && WEXITSTATUS(left) == 1);
+  EXPECT_EQ(StatusOfChild("a"), SIGKILL);
+  EXPECT_EQ(StatusOfChild("a"), 0);
+}
+
 TEST_F(FailpointsTest, ALineForARankIsForThatRank) {
   Write("a error rank=2\n");
   EXPECT_TRUE(Load(0)->Hit("a").ok());

@@ -161,6 +161,20 @@ TEST_F(PlanTest, ShapesThatDoNotFit) {
               ElementsAre(Fault("model.layers[2].dropout.rate", "below 1")));
 }
 
+TEST_F(PlanTest, HowToSaveAndCompareMustMakeSense) {
+  v1::JobSpec spec;
+  spec.mutable_training()->set_checkpoint_interval_steps(-1);
+  spec.mutable_training()->set_keep_checkpoints(-1);
+  spec.mutable_training()->set_digest_interval_steps(-1);
+  spec.mutable_training()->set_non_finite(static_cast<v1::NonFinitePolicy>(9));
+  Violations violations;
+  PlanJob(spec, nullptr, violations);
+  EXPECT_THAT(violations.list(), testing::IsSupersetOf({Fault("training.checkpoint_interval_steps", "negative"),
+                                                        Fault("training.keep_checkpoints", "negative"),
+                                                        Fault("training.digest_interval_steps", "negative"),
+                                                        Fault("training.non_finite", "SKIP_STEP")}));
+}
+
 TEST_F(PlanTest, AMillionLayersAreOneFault) {
   v1::JobSpec spec;
   for (int i = 0; i < 1'000'000; ++i) spec.mutable_model()->add_layers()->mutable_relu();

@@ -123,6 +123,28 @@ TEST_F(CoreTest, APermanentFailureIsNotTriedAgain) {
   EXPECT_THAT(Stored("a")->reason, HasSubstr("the data is wrong"));
 }
 
+TEST_F(CoreTest, WhyAFailureIsPermanentIsSaidAlsoWhereAnotherCameFirst) {
+  Run("a", 2);
+  StreamEnds("a", 1);
+  GoodbyeSaid goodbye{Next("a", 0)};
+  goodbye.farewell = Farewell::kFailed;
+  goodbye.message = "the data is wrong";
+  goodbye.permanent = true;
+  Do(goodbye);
+  GroupEnds("a", {.killed = true});
+  EXPECT_EQ(Stored("a")->state, JobState::kFailed);
+  EXPECT_THAT(Stored("a")->reason, HasSubstr("rank 1 (pid 101 on host host) died"));
+  EXPECT_THAT(Stored("a")->reason, HasSubstr("the data is wrong"));
+}
+
+TEST_F(CoreTest, ACancelEndsAJobThatWaitsForItsNextLaunch) {
+  Submit("a", 1);
+  Do(LaunchFailed{"a", 1, "no mpirun"});
+  Do(CancelAsked{"a", ""});
+  Do(TimerFired{"a", 1, TimerKind::kSettle});
+  EXPECT_EQ(Stored("a")->state, JobState::kCancelled);
+}
+
 TEST_F(CoreTest, AGroupStoppedByASignalGoesOn) {
   Run("a", 2);
   Commit("a", 0, 10, true);
@@ -264,7 +286,13 @@ TEST_F(CoreTest, AGroupThatDoesNotGoAfterItsGoodbyesIsKilled) {
 
 TEST_F(CoreTest, ALaunchThatFailsIsTriedAgainThenGivenUp) {
   Submit("a", 1);
-  for (int64_t generation = 1; generation <= 4; ++generation) Do(LaunchFailed{"a", generation, "no mpirun"});
+  for (int64_t generation = 1; generation <= 3; ++generation) {
+    Do(LaunchFailed{"a", generation, "no mpirun"});
+    EXPECT_EQ(Last<StartTimer>().kind, TimerKind::kSettle);
+    EXPECT_EQ(Last<StartTimer>().delay, limits_.relaunch * generation) << "what is wrong may pass";
+    Do(TimerFired{"a", generation, TimerKind::kSettle});
+  }
+  Do(LaunchFailed{"a", 4, "no mpirun"});
   EXPECT_EQ(Stored("a")->state, JobState::kFailed);
   EXPECT_THAT(Stored("a")->reason, HasSubstr("(4) the worker group could not be started: no mpirun"));
   EXPECT_EQ(state_->free_slots(), 4);

@@ -45,6 +45,19 @@ TEST_F(StoreTest, WhatWasWrittenIsThereAfterReopening) {
   EXPECT_EQ(store_->GetJob("b").status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(StoreTest, SnapshotsThatAreVoidAreNotLoaded) {
+  ASSERT_TRUE(store_
+                  ->Write({NewJob("a", 1), OpenGeneration{"a", 1, 0}, AppendLedger{"a", 1, 0, 10, true},
+                           AppendLedger{"a", 1, 10, 20, true}})
+                  .ok());
+  EXPECT_EQ(store_->LoadJob("a")->snapshots, (std::map<int64_t, int64_t>{{10, 1}, {20, 1}}));
+  ASSERT_TRUE(store_->Write({DropSnapshots{"a", 10}}).ok());
+  EXPECT_EQ(store_->LoadJob("a")->snapshots, (std::map<int64_t, int64_t>{{10, 1}}));
+  EXPECT_EQ(store_->LoadJob("a")->committed, 20) << "the steps are done all the same";
+  ASSERT_TRUE(store_->Write({DropSnapshots{"a", -1}}).ok());
+  EXPECT_TRUE(store_->LoadJob("a")->snapshots.empty());
+}
+
 TEST_F(StoreTest, ABatchIsStoredWholeOrNotAtAll) {
   ASSERT_TRUE(store_->Write({NewJob("a", 1)}).ok());
   // As many as one transaction of the coordinator holds; the last number leaves a gap.
