@@ -64,7 +64,7 @@ def _submits_while_full(run, accepted):
     def refused():
         # Large, so that the room is soon gone.
         spec = run.lab.spec("full", 1, 4)
-        spec["model"]["layers"] += [{"dense": {"units": 10}}] * 200
+        spec["model"]["layers"] = [*spec["model"]["layers"], *[{"dense": {"units": 10}}] * 200]
         path = run.coordinator.folder / "full.json"
         path.write_text(json.dumps(spec))
         done = run.coordinator.cli("-o", "json", "submit", path, check=False)
