@@ -12,6 +12,8 @@ START = ["worker.start", "data.read"]
 STEP = ["step.forward", "step.allreduce", "step.before_apply", "step.after_apply"]
 CHECKPOINT = ["checkpoint.begin", "checkpoint.parameters", "checkpoint.optimizer", "checkpoint.manifest",
               "checkpoint.renamed"]
+# Enough for every place to be met, in as many groups.
+STEPS = 10_000
 STORE = ["store.begin", "store.changes", "store.commit", "store.committed"]
 LAUNCH = ["coordinator.launch", "coordinator.launched"]
 
@@ -70,7 +72,7 @@ def failpoints(lab, row, count):
         workers = lab.random.choice(lab.workers)
         armed = _Armed(lab.root / f"failpoints-{number}", _lines(lab.random, workers))
         with lab.coordinator(options=["--failpoints", armed.path]) as coordinator:
-            with lab.job(row, coordinator, workers=workers, seconds=max(20, lab.seconds), checkpoint_steps=100) as run:
+            with lab.job(row, coordinator, workers=workers, steps=STEPS, checkpoint_steps=100) as run:
                 # Its first start is waited for, so that this one is armed for a later one.
                 armed.add("coordinator.start kill")
                 _until_all_acted(run, armed, _later_lines(lab.random, workers))

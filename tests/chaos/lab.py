@@ -97,9 +97,9 @@ class Lab:
                 self._undisturbed[epochs] = (model_sha256(done), time.monotonic() - began)
         return self._undisturbed[epochs]
 
-    def start(self, coordinator, row, seconds=None, workers=None, checkpoint_steps=0):
-        """Submits a job of about so many seconds and watches it."""
-        epochs = self.epochs_for(seconds or self.seconds)
+    def start(self, coordinator, row, seconds=None, steps=None, workers=None, checkpoint_steps=0):
+        """Submits a job of about so many seconds, or of exactly so many steps, and watches it."""
+        epochs = steps // STEPS_PER_EPOCH if steps else self.epochs_for(seconds or self.seconds)
         expected, _ = self.undisturbed(epochs)
         workers = workers or self.random.choice(self.workers)
         return Run(self, coordinator, row, self.spec(f"chaos-{row.fault}"[:40], epochs, workers, checkpoint_steps),
