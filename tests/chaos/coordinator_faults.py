@@ -39,7 +39,8 @@ def outage(lab, row, count, away_seconds):
 
     def strike(run):
         generation = run.generation()
-        commits = [c for c in run.watcher.commits() if c.generation == generation]
+        commits = run.wait("the pace is known", lambda: found if len(found := [
+            c for c in run.watcher.commits() if c.generation == generation]) >= 10 else None)
         pace = (commits[-1].end - commits[0].end) / max(1e-9, commits[-1].time - commits[0].time)
         moment = _restart(run, away_seconds)
         back = time.time()

@@ -94,6 +94,12 @@ def _until_all_acted(run, armed, later):
             met = run.committed()
             groups.struck(run, processes.WORKER)
         run.watcher.pause(0.02)
+    # The last one may have hit the coordinator.
+    acted = time.time()
+    while not run.watcher.ended and not any(c.arrival > acted for c in run.watcher.commits()):
+        if run.coordinator.process.poll() is not None:
+            _start_again(run.coordinator)
+        run.watcher.pause(0.02)
 
 
 def memory_flip(lab, row, count):
