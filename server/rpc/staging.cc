@@ -84,6 +84,7 @@ void Coordinator::StageOne(const core::StoreState& effect, Input& input, Round& 
   event.mutable_state_changed()->set_state(ToProto(effect.state));
   event.mutable_state_changed()->set_reason(effect.reason);
   event.mutable_state_changed()->set_generation(effect.generation);
+  event.mutable_state_changed()->set_restarts(effect.restarts);
   AddEvent(effect.job, std::move(event), round);
   round.actions.push_back([job = effect.job, state = std::string(core::JobStateName(effect.state)),
                            reason = effect.reason] { spdlog::info("job {}: {}: {}", job, state, reason); });
