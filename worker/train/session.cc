@@ -202,14 +202,19 @@ class Session final : public GrpcSession {
   grpc::Status RunStream() {
     SessionRequest first;
     {
-      std::lock_guard lock(mutex_);
+      const std::lock_guard lock(mutex_);
       if (quit_) return grpc::Status::CANCELLED;
       context_ = std::make_unique<grpc::ClientContext>();
       context_->set_wait_for_ready(true);
       hello_.set_session(hello_.session() + 1);
       hello_.set_leased_end(welcomed_ ? leased_end_.load() : 0);
       *first.mutable_hello() = hello_;
-      stream_ = stub_->Session(context_.get());
+    }
+    // Without the lock: it waits until somebody answers, and the trainer must not.
+    auto stream = stub_->Session(context_.get());
+    {
+      const std::lock_guard lock(mutex_);
+      stream_ = std::move(stream);
     }
     stream_->Write(first);
     SessionResponse response;

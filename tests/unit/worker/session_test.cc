@@ -7,6 +7,7 @@
 
 #include <condition_variable>
 #include <functional>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -126,6 +127,38 @@ TEST_F(SessionTest, LeasesAreAskedForAheadAndCoverEveryStep) {
   EXPECT_TRUE(received[received.size() - 2].has_digest_report());
   EXPECT_EQ(received.back().goodbye().step(), kTotal);
   EXPECT_EQ(lost_, "");
+}
+
+TEST_F(SessionTest, TheTrainerNeverWaitsForACoordinatorThatIsAway) {
+  service_.handler = [](Stream& stream) {
+    v1::SessionRequest request;
+    while (stream.Read(&request)) {
+      if (request.has_hello()) Welcome(stream, 100);
+      if (request.report() > 0) Acknowledge(stream, request.report());
+    }
+    return grpc::Status::OK;
+  };
+  auto session = Connect();
+  ASSERT_TRUE(session.ok()) << session.status();
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_.reset();
+  // Long enough to find the stream broken and to try for another one.
+  auto reports = std::async(std::launch::async, [&session] {
+    int64_t last = 0;
+    for (const auto end = std::chrono::steady_clock::now() + 1s; std::chrono::steady_clock::now() < end;) {
+      last = (*session)->Report(Digest(1));
+      (*session)->AwaitStored(last, 1ms);
+    }
+    return last;
+  });
+  EXPECT_EQ(reports.wait_for(5s), std::future_status::ready);
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
+  builder.RegisterService(&service_);
+  server_ = builder.BuildAndStart();
+  EXPECT_TRUE((*session)->AwaitStored(reports.get(), 5s));
+  session->reset();
+  server_->Shutdown();
 }
 
 // The coordinator dies twice: before it has granted, and before it has acknowledged.
