@@ -148,7 +148,10 @@ void MetricsFeed::Feed(const std::string& job_id, const v1::JobEvent& event) {
 void MetricsFeed::TakeState(const std::string& job_id, const v1::StateChanged& changed) {
   const auto state = static_cast<core::JobState>(changed.state());
   if (core::IsActive(state)) metrics_->StartJob(job_id);
-  if (counting_ && state == core::JobState::kStarting && changed.generation() > 1) metrics_->AddRestart(job_id);
+  const auto [restarts, is_new] = restarts_of_.try_emplace(job_id, changed.restarts());
+  if (counting_ && !is_new && changed.restarts() > restarts->second) metrics_->AddRestart(job_id);
+  restarts->second = changed.restarts();
+  if (core::IsEnded(state)) restarts_of_.erase(job_id);
   // Those of a group that was killed never said that they went, and the next group may be smaller.
   if (state != core::JobState::kRunning && workers_up_.erase(job_id) > 0) metrics_->SetWorkersUp(job_id, 0);
   if (core::IsEnded(state) && !replaying_) metrics_->EndJob(job_id);

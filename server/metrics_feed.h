@@ -48,6 +48,7 @@ class MetricsFeed {
   std::map<int, int64_t> jobs_by_state_;
   // Of jobs that have not ended.
   std::map<std::string, int> state_of_;
+  std::map<std::string, int64_t> restarts_of_;
   std::map<std::string, std::set<int>> workers_up_;
 };
 

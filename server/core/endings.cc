@@ -207,7 +207,8 @@ void MoveTo(Context& context, const JobId& id, JobState to, const std::string& r
     job.state = to;
     if (!IsActive(to)) job.ranks.clear();
   });
-  context.Do(StoreState{id, to, reason, context.state.Find(id)->generation});
+  const Job& job = *context.state.Find(id);
+  context.Do(StoreState{id, to, reason, job.generation, job.restarts});
   if (!IsEnded(to)) return;
   context.Do(DropSnapshots{id});
   context.state.Remove(id);

@@ -139,6 +139,7 @@ struct StoreState {
   JobState state = JobState::kQueued;
   std::string reason;
   int64_t generation = 0;
+  int64_t restarts = 0;
 };
 // The next generation begins at `first_step`; ledger rows from there on, and checkpoints past it, are void.
 struct StoreGeneration {

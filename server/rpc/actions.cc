@@ -16,8 +16,12 @@ void Coordinator::StageOne(const core::Launch& effect, Input&, Round& round) {
 }
 
 void Coordinator::LaunchGroup(const core::Launch& effect) {
-  launch::LaunchRequest request{effect.job, effect.generation, effect.shape, RunDir(effect.job, effect.generation),
-                                options_.worker_address, effect.resume.snapshot_generation};
+  launch::LaunchRequest request{effect.job,
+                                effect.generation,
+                                effect.shape,
+                                RunDir(effect.job, effect.generation),
+                                options_.worker_address,
+                                effect.resume.snapshot_generation};
   std::error_code error;
   std::filesystem::create_directories(request.run_dir, error);
   absl::Status status;

@@ -98,14 +98,18 @@ absl::StatusOr<core::Event> ToEvent(const v1::SessionRequest& request, const cor
       if (goodbye.outcome() == v1::Goodbye::OUTCOME_SUCCEEDED) farewell = core::Farewell::kSucceeded;
       if (goodbye.outcome() == v1::Goodbye::OUTCOME_FAILED) farewell = core::Farewell::kFailed;
       if (goodbye.outcome() == v1::Goodbye::OUTCOME_STOPPED) farewell = core::Farewell::kStopped;
-      return core::GoodbyeSaid{from,           farewell,
-                               goodbye.message().substr(0, 2000), goodbye.step(),
-                               goodbye.permanent(),               goodbye.resume_unusable()};
+      return core::GoodbyeSaid{from,
+                               farewell,
+                               goodbye.message().substr(0, 2000),
+                               goodbye.step(),
+                               goodbye.permanent(),
+                               goodbye.resume_unusable()};
     }
     case v1::SessionRequest::kHeartbeat: {
       const v1::Heartbeat& heartbeat = request.heartbeat();
       from.generation = heartbeat.generation();
-      const bool known = heartbeat.phase() >= v1::Heartbeat::PHASE_STARTUP && heartbeat.phase() <= v1::Heartbeat::PHASE_LEASE;
+      const bool known =
+          heartbeat.phase() >= v1::Heartbeat::PHASE_STARTUP && heartbeat.phase() <= v1::Heartbeat::PHASE_LEASE;
       return core::HeartbeatSaid{from, heartbeat.progress(),
                                  known ? static_cast<core::Phase>(heartbeat.phase()) : core::Phase::kStep,
                                  heartbeat.step_seconds()};

@@ -36,9 +36,8 @@ void Coordinator::StageUpdates(Round& round) {
   for (const std::string& job_id : round.dirty) {
     v1::Job& job = live_.at(job_id).job;
     const core::Job* known = state_.Find(job_id);
-    store::UpdateJob update{job_id, static_cast<core::JobState>(job.state()), job.generation(), job.cancel_requested(),
-                            "",     "",
-                            {}};
+    store::UpdateJob update{
+        job_id, static_cast<core::JobState>(job.state()), job.generation(), job.cancel_requested(), "", "", {}};
     if (known != nullptr) {
       job.set_workers(known->shape.workers);
       job.set_restarts(known->restarts);
@@ -85,6 +84,7 @@ void Coordinator::StageOne(const core::StoreState& effect, Input& input, Round& 
   event.mutable_state_changed()->set_state(ToProto(effect.state));
   event.mutable_state_changed()->set_reason(effect.reason);
   event.mutable_state_changed()->set_generation(effect.generation);
+  event.mutable_state_changed()->set_restarts(effect.restarts);
   AddEvent(effect.job, std::move(event), round);
   round.actions.push_back([job = effect.job, state = std::string(core::JobStateName(effect.state)),
                            reason = effect.reason] { spdlog::info("job {}: {}: {}", job, state, reason); });
@@ -100,8 +100,8 @@ void Coordinator::StageOne(const core::StoreGeneration& effect, Input&, Round& r
 
 void Coordinator::StageOne(const core::StoreSteps& effect, Input& input, Round& round) {
   Live& live = Touch(effect.job, round);
-  round.changes.push_back(store::AppendLedger{effect.job, effect.generation, effect.first_step, effect.end_step,
-                                              effect.snapshot});
+  round.changes.push_back(
+      store::AppendLedger{effect.job, effect.generation, effect.first_step, effect.end_step, effect.snapshot});
   v1::JobEvent event;
   v1::StepsCommitted& steps = *event.mutable_steps_committed() = input.report.commit_steps().steps();
   steps.set_total_steps(live.job.progress().total_steps());

@@ -103,8 +103,9 @@ void SimGroup::FailRank(int rank, bool permanent) {
 
 bool SimGroup::Corrupt(int rank) {
   if (over_ || size() < 2 || stage_ != Stage::kTraining || step_ >= plan_->submit.shape.total_steps) return false;
-  workers_[rank].bits ^= 0xbad;
-  contamination_ = 0xbad;
+  // Never the same twice: two equal ones would make the ranks agree again.
+  contamination_ = Mix(workers_[rank].bits, static_cast<uint64_t>(world_->now()));
+  workers_[rank].bits ^= contamination_;
   return true;
 }
 

@@ -85,7 +85,26 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   return absl::OkStatus();
 }
 
+absl::Status Trainer::AgreeOnStart() {
+  int64_t mine = config_.first_step;
+  std::vector<int64_t> theirs(communicator_->size(), mine);
+  std::vector<Message> sends, receives;
+  for (int peer = 0; peer < communicator_->size(); ++peer) {
+    if (peer == communicator_->rank()) continue;
+    sends.push_back({peer, std::as_writable_bytes(std::span(&mine, 1))});
+    receives.push_back({peer, std::as_writable_bytes(std::span(&theirs[peer], 1))});
+  }
+  LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(sends, receives));
+  for (int peer = 0; peer < communicator_->size(); ++peer) {
+    if (theirs[peer] == mine) continue;
+    return absl::FailedPreconditionError(absl::StrCat("it was told to start at step ", mine, " but rank ", peer,
+                                                      " at step ", theirs[peer], "; the group starts again"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Trainer::Result> Trainer::Run() {
+  LOCKSTEP_RETURN_IF_ERROR(AgreeOnStart());
   const int64_t total = config_.plan.total_steps;
   int64_t step = config_.first_step;
   reporter_.Begin(step);

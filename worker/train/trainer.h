@@ -65,6 +65,8 @@ class Trainer {
           Failpoints* failpoints);
 
   absl::Status Build(const Dataset& dataset);
+  // Ranks that were told different places to start from must not mix them.
+  absl::Status AgreeOnStart();
   absl::Status Step(int64_t step);
   void ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
   bool GradientIsFinite(Tensor gradient);

@@ -48,8 +48,9 @@ class MetricsFeedTest : public ::testing::Test {
     feed_.OnEvent(id, event);
   }
   void Flush() { ASSERT_TRUE(store_->Write(std::exchange(batch_, {})).ok()); }
-  void State(const std::string& id, v1::JobState state, int64_t generation) {
+  void State(const std::string& id, v1::JobState state, int64_t generation, int64_t restarts = 0) {
     v1::JobEvent event;
+    event.mutable_state_changed()->set_restarts(restarts);
     event.mutable_state_changed()->set_state(state);
     event.mutable_state_changed()->set_generation(generation);
     Event(id, event);
@@ -123,7 +124,7 @@ TEST_F(MetricsFeedTest, AReplayGivesWhatWasThereBefore) {
   Add("a");
   State("a", v1::JOB_STATE_STARTING, 1);
   Steps("a", 0, 10);
-  State("a", v1::JOB_STATE_STARTING, 2);
+  State("a", v1::JOB_STATE_STARTING, 2, 1);
   for (int i = 0; i < 1500; ++i) Steps("a", i, i + 1);
   Warn("a", v1::WARNING_KIND_DIVERGENCE);
   Add("b");
@@ -136,6 +137,16 @@ TEST_F(MetricsFeedTest, AReplayGivesWhatWasThereBefore) {
   EXPECT_EQ(Replayed(), Lines());
 }
 
+TEST_F(MetricsFeedTest, AScaleIsNoRestart) {
+  Add("a");
+  State("a", v1::JOB_STATE_QUEUED, 0);
+  State("a", v1::JOB_STATE_STARTING, 1);
+  State("a", v1::JOB_STATE_STARTING, 2);
+  EXPECT_THAT(Lines(), HasSubstr("lockstep_job_restarts_total{job_id=\"a\"} 0\n"));
+  State("a", v1::JOB_STATE_STARTING, 3, 1);
+  EXPECT_THAT(Lines(), HasSubstr("lockstep_job_restarts_total{job_id=\"a\"} 1\n"));
+}
+
 TEST_F(MetricsFeedTest, AJobThatGoesOnIsNoLongerCountedAsEnded) {
   Add("a");
   State("a", v1::JOB_STATE_QUEUED, 0);
@@ -145,7 +156,7 @@ TEST_F(MetricsFeedTest, AJobThatGoesOnIsNoLongerCountedAsEnded) {
   State("a", v1::JOB_STATE_QUEUED, 2);
   EXPECT_THAT(Lines(), HasSubstr("lockstep_jobs{state=\"failed\"} 0\n"));
   EXPECT_THAT(Lines(), HasSubstr("lockstep_jobs{state=\"queued\"} 1\n"));
-  State("a", v1::JOB_STATE_STARTING, 3);
+  State("a", v1::JOB_STATE_STARTING, 3, 1);
   // Its series must outlive those of all that end after it had.
   for (int64_t i = 0; i < metrics::kMaxEndedJobs; ++i) {
     const std::string other = absl::StrCat("other-", i);

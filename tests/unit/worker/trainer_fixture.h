@@ -114,6 +114,8 @@ struct TrainOptions {
   std::string resume_checkpoint;
   std::string resume_snapshot;
   int64_t first_step = 0;
+  // Of rank 0 alone; -1: the same.
+  int64_t first_step_of_rank_0 = -1;
   std::string snapshot_path;
   bool poisoned = false;
   bool acknowledges = true;
@@ -210,7 +212,9 @@ class TrainerTest : public ::testing::Test {
                          .output_dir = output,
                          .resume_checkpoint = options.resume_checkpoint,
                          .resume_snapshot = options.resume_snapshot,
-                         .first_step = options.first_step,
+                         .first_step = communicator.rank() == 0 && options.first_step_of_rank_0 >= 0
+                                           ? options.first_step_of_rank_0
+                                           : options.first_step,
                          .snapshot_path = options.snapshot_path};
     auto trainer =
         Trainer::Create(std::move(config), device.get(), &communicator, &dataset, &link, &clock, failpoints.get());

@@ -118,6 +118,13 @@ TEST_F(TrainerTest, ASilentlyFlippedBitShowsInThatRanksDigest) {
   EXPECT_EQ(digests[20][2], digests[20][0]);
 }
 
+TEST_F(TrainerTest, RanksThatStartAtDifferentStepsDoNotTrain) {
+  const Outcome run = Train(3, "mixed", {.first_step_of_rank_0 = 32});
+  EXPECT_EQ(run.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(run.status.message()), HasSubstr("step 32"));
+  EXPECT_TRUE(run.reports.empty());
+}
+
 TEST_F(TrainerTest, AStepThatIsNotFiniteIsNotAppliedAndFailsTheJob) {
   const Outcome run = Train(2, "fail", {.poisoned = true});
   EXPECT_EQ(run.status.code(), absl::StatusCode::kInvalidArgument);
