@@ -95,6 +95,8 @@ def jump_clock(lab, row, count):
     with lab.coordinator(environment=environment) as coordinator:
         lab.strike(row, coordinator, count, strike)
         set_offset(0)
+        # Killed, it would leave the library's shared memory behind.
+        coordinator.stop()
     row.notes.append(f"jumps between -1 day and +1 day; {sum(seen)} of {len(seen)} seen in the events' times")
     if not all(seen):
         row.problems.append("a jump did not reach the coordinator, so it proves nothing")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Faults of worker groups: processes killed or stopped, and the whole machine."""
 
-import shutil
 import signal
 import time
 
@@ -50,13 +49,8 @@ def crash_machine(run):
     """Every process at once, and shared memory empty, as after a power cut; the moment."""
     run.coordinator.process.kill()
     moment = time.time()
-    # What dies may have children that were not seen yet.
-    while pids := processes.of_job(run.id):
-        for pid in pids:
-            processes.kill(pid)
     run.coordinator.process.wait()
-    for path in processes.shared_memory(run.id):
-        shutil.rmtree(path)
+    processes.sweep(run.id)
     return moment
 
 

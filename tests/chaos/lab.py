@@ -127,6 +127,7 @@ class Lab:
             row.problems.append(f"job {run.id} (fault {row.count + 1}, of this job {row.count - before + 1}, state "
                                 f"{run.watcher.state()}): {error}")
             row.problems.append(run.keep())
+            processes.sweep(run.id)
         finally:
             run.watcher.stop()
 
@@ -240,6 +241,4 @@ class Run:
         for path in [self.coordinator.folder / "coordinator.log",
                      *pathlib.Path(self.coordinator.state_dir).glob(f"jobs/{self.id}/run/*/*.log")]:
             (folder / "-".join(path.parts[-3:])).write_bytes(path.read_bytes())
-        with contextlib.suppress(AssertionError, OSError, ValueError):
-            self.coordinator.cli("cancel", self.id, check=False, seconds=10)
         return f"events and logs are kept in {folder}"

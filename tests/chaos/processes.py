@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 
 WORKER, SHIM, MPIRUN = "lockstep-worker", "lockstep-shim", "mpirun"
@@ -72,6 +73,16 @@ def resident_bytes(pid):
 
 def shared_memory(job_id):
     return [p for p in pathlib.Path("/dev/shm").iterdir() if p.name.startswith(f"lockstep-{job_id}-")]
+
+
+def sweep(job_id):
+    """Kills every process of the job and empties its shared memory, as a power cut does."""
+    # What dies may have children that were not seen yet.
+    while pids := of_job(job_id):
+        for pid in pids:
+            kill(pid)
+    for path in shared_memory(job_id):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def mpi_folders():
