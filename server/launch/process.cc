@@ -2,6 +2,7 @@
 #include "server/launch/process.h"
 
 #include <dirent.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -71,6 +72,12 @@ int64_t StartTimeOf(pid_t pid) {
 bool IsGone(pid_t pid) {
   Stat stat;
   return pid <= 0 || !ReadStat(pid, &stat) || stat.state == 'Z' || stat.state == 'X' || (stat.flags & kExiting) != 0;
+}
+
+bool IsGoneFrom(const std::string& host, int64_t pid) {
+  char own[256] = {};
+  gethostname(own, sizeof(own) - 1);
+  return host == own && IsGone(static_cast<pid_t>(pid));
 }
 
 std::vector<pid_t> DescendantsOf(pid_t root) {

@@ -14,6 +14,8 @@ namespace lockstep::launch {
 int64_t StartTimeOf(pid_t pid);
 // True where there is no such process, or it is a zombie or about to become one.
 bool IsGone(pid_t pid);
+// The same for a process on a named machine; false where that is not this one, of which nothing is known.
+bool IsGoneFrom(const std::string& host, int64_t pid);
 // Every process below `root` in the tree of parents, without `root` itself.
 std::vector<pid_t> DescendantsOf(pid_t root);
 // Every process whose environment, as it was when its program started, holds this "NAME=VALUE". Finds what

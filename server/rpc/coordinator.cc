@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/status_macros.h"
+#include "server/launch/process.h"
 #include "server/launch/run_dir.h"
 #include "server/rpc/convert.h"
 #include "spdlog/spdlog.h"
@@ -76,6 +77,18 @@ void Coordinator::ForgetMissing(core::Job& job) const {
                 [&](const auto& entry) { return missing(launcher_->SnapshotPath(job.id, entry.second)); });
 }
 
+namespace {
+
+// Ranks that died while no coordinator looked. The others wait for them, and mpirun needs seconds to notice.
+void MarkDead(core::Job& job) {
+  for (core::Rank& rank : job.ranks) {
+    if (!rank.seen || rank.farewell != core::Farewell::kNone) continue;
+    if (launch::IsGoneFrom(rank.host, rank.pid)) rank.farewell = core::Farewell::kFailed;
+  }
+}
+
+}  // namespace
+
 absl::Status Coordinator::Recover(Round& round) {
   LOCKSTEP_ASSIGN_OR_RETURN(std::vector<core::Job> jobs, store_->LiveJobs());
   std::map<std::string, int64_t> active;
@@ -92,6 +105,7 @@ absl::Status Coordinator::Recover(Round& round) {
       if (absl::Status status = files_.Mend(job_id); !status.ok()) spdlog::warn("{}", status.ToString());
     }
     ForgetMissing(job);
+    MarkDead(job);
     if (core::IsActive(job.state)) active[job_id] = job.generation;
     const core::Outcome outcome = core::Apply(state_, core::JobRecovered{std::move(job)}, options_.limits);
     for (const core::Effect& effect : outcome.effects) Stage(effect, none, round);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/rpc/worker_service.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <deque>
 #include <memory>
@@ -22,12 +20,6 @@ namespace {
 namespace v1 = lockstep::v1;
 
 constexpr int kMaxWaiting = 4096;
-
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof(name) - 1);
-  return name;
-}
 
 // After the hello, so many messages may wait to be stored before the next one is read: enough to go on
 // through a full disk, not enough for a worker to flood the coordinator. Writes wait in a queue that the
@@ -139,7 +131,7 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::SessionRequest, 
     static_cast<core::FromWorker&>(ended) = *from_;
     ended.refusal = refusal_;
     // The pid means something only where the worker runs beside this process.
-    ended.process_gone = hello_.host() == HostName() && launch::IsGone(static_cast<pid_t>(hello_.pid()));
+    ended.process_gone = launch::IsGoneFrom(hello_.host(), hello_.pid());
     context_.coordinator->Deliver(ended, {}, nullptr, nullptr);
   }
 

@@ -2,7 +2,10 @@
 // Broken streams, a coordinator that starts again, and a disk that is full.
 #include <gmock/gmock.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -128,6 +131,30 @@ TEST_F(RecoveryTest, ARestartedCoordinatorTakesARunningGroupOver) {
     ends.push_back(event.steps_committed().end_step());
   }
   EXPECT_THAT(ends, testing::ElementsAre(5, 15, kSteps));
+}
+
+TEST_F(RecoveryTest, ARankThatDiedWhileTheCoordinatorWasAwayIsNotWaitedFor) {
+  char host[256] = {};
+  gethostname(host, sizeof(host) - 1);
+  pid_t pid = 0;
+  char program[] = "/bin/sleep", seconds[] = "1000";
+  char* arguments[] = {program, seconds, nullptr};
+  ASSERT_EQ(posix_spawn(&pid, program, nullptr, nullptr, arguments, environ), 0);
+  const std::string id = Submit(2);
+  launcher_->AwaitLaunch(id, 1);
+  auto rank0 = Connect(id, 1, 0, 2);
+  auto rank1 = Connect(id, 1, 1, 2, {.host = host, .pid = pid});
+  EXPECT_EQ(Get(id).state(), v1::JOB_STATE_RUNNING);
+  StopServer();
+  rank0->Finish();
+  rank1->Finish();
+  kill(pid, SIGKILL);
+  waitpid(pid, nullptr, 0);
+  StartServer();
+  // The limits of the watchdog are seconds away.
+  EXPECT_TRUE(launcher_->Killed(id, 1));
+  ASSERT_TRUE(launcher_->AwaitLaunch(id, 2).has_value());
+  EXPECT_EQ(Get(id).restarts(), 1);
 }
 
 // While it lives, no file of this process can grow or be written to: SQLite's writes fail with EFBIG.
