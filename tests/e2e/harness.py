@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 import time
 
+import processes
+
 BIN = pathlib.Path(os.environ["LOCKSTEP_BIN_DIR"])
 SOURCE = pathlib.Path(os.environ["LOCKSTEP_SOURCE_DIR"])
 
@@ -105,9 +107,11 @@ class Coordinator:
             self.process.kill()
             self.process.wait()
         # Groups outlive their coordinator, and no later one will take these up.
-        for shim in shims_of(self):
-            os.kill(shim, signal.SIGUSR1)
-        wait_until("every group is gone", lambda: not shims_of(self))
+        def shims():
+            return processes.find(str(self.state_dir), processes.SHIM)
+        for shim in shims():
+            processes.kill(shim, signal.SIGUSR1)
+        wait_until("every group is gone", lambda: not shims())
         self.log.close()
         if kind is None:
             shutil.rmtree(self.folder)
@@ -152,54 +156,3 @@ def sha256(path):
 
 def model_sha256(done):
     return sha256(pathlib.Path(done["outputDir"]) / "model.safetensors")
-
-
-def live_processes(name):
-    """Pids of live (not zombie) processes whose program has this name."""
-    pids = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            stat = (entry / "stat").read_text()
-        except OSError:
-            continue
-        program, rest = stat[stat.index("(") + 1:].rsplit(")", 1)
-        if program == name[:15] and rest.split()[0] != "Z":
-            pids.append(int(entry.name))
-    return set(pids)
-
-
-def children_of(pid):
-    found = set()
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-            if parent == pid:
-                found |= {int(entry.name)} | children_of(int(entry.name))
-    return found
-
-
-def left_behind(job_id):
-    """What a job keeps outside its result folder while it runs."""
-    return [p for p in pathlib.Path("/dev/shm").iterdir() if p.name.startswith(f"lockstep-{job_id}-")]
-
-
-def shims_of(coordinator):
-    found = set()
-    for pid in live_processes("lockstep-shim"):
-        try:
-            command = pathlib.Path(f"/proc/{pid}/cmdline").read_text()
-        except OSError:
-            continue
-        if str(coordinator.state_dir) in command:
-            found.add(pid)
-    return found
-
-
-def children_of_shims(coordinator):
-    """Everything below any shim of this coordinator, which may have been re-parented."""
-    return set().union(*(children_of(pid) for pid in shims_of(coordinator)))

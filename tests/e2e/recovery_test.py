@@ -2,7 +2,6 @@
 """Workers and coordinators die, scale and stop; the trained bits are those of an undisturbed run."""
 
 import json
-import os
 import pathlib
 import signal
 import tempfile
@@ -10,7 +9,8 @@ import time
 import unittest
 
 import harness
-from harness import MLP, Coordinator, children_of_shims, job, left_behind, live_processes, model_sha256, wait_until
+import processes
+from harness import MLP, Coordinator, job, model_sha256, wait_until
 
 EPOCHS = 40
 
@@ -51,12 +51,11 @@ class RecoveryTest(unittest.TestCase):
     def test_killed_rank(self):
         with Coordinator([self.root]) as coordinator:
             job_id = self.begin(coordinator, "killed")
-            ranks = live_processes("lockstep-worker") & children_of_shims(coordinator)
-            self.assertEqual(len(ranks), 2)
-            self.assertTrue(left_behind(job_id), "a running job has something to leave")
+            self.assertEqual(sorted(processes.ranks(job_id)), [0, 1])
+            self.assertTrue(processes.shared_memory(job_id), "a running job has something to leave")
             at = steps(coordinator, job_id)
             began = time.monotonic()
-            os.kill(max(ranks), signal.SIGKILL)
+            processes.kill(processes.ranks(job_id)[1])
             wait_until("a new step is committed",
                        lambda: generation(coordinator, job_id) == 2 and steps(coordinator, job_id) > at)
             self.assertLess(time.monotonic() - began, 3.0)
@@ -64,8 +63,8 @@ class RecoveryTest(unittest.TestCase):
             self.assertEqual(int(done["restarts"]), 1)
             reasons = [e["stateChanged"]["reason"] for e in coordinator.events(job_id) if "stateChanged" in e]
             self.assertTrue(any("rank" in reason and "died" in reason for reason in reasons), reasons)
-            self.assertFalse(live_processes("lockstep-worker") & ranks)
-            self.assertEqual(left_behind(job_id), [])
+            self.assertEqual(processes.of_job(job_id), [])
+            self.assertEqual(processes.shared_memory(job_id), [])
 
     def test_a_job_that_never_gets_on_fails_with_the_reason_of_each_start(self):
         arms = self.root / "failpoints"
@@ -76,18 +75,16 @@ class RecoveryTest(unittest.TestCase):
             self.assertIn("no progress through 3 restarts", done["reason"])
             for n in range(1, 5):
                 self.assertIn(f"({n})", done["reason"])
-            self.assertEqual(left_behind(done["jobId"]), [])
+            self.assertEqual(processes.of_job(done["jobId"]) + processes.shared_memory(done["jobId"]), [])
 
     def test_killed_coordinator_takes_the_running_group_up_again(self):
         with Coordinator([self.root]) as coordinator:
             job_id = self.begin(coordinator, "orphaned")
-            ranks = live_processes("lockstep-worker") & children_of_shims(coordinator)
             coordinator.process.kill()
             coordinator.process.wait()
             coordinator.start()
             done = self.check(coordinator, job_id)
             self.assertEqual(int(done["generation"]), 1, "the group went on")
-            self.assertTrue(ranks)
 
     def test_scale(self):
         with Coordinator([self.root]) as coordinator:
@@ -97,7 +94,7 @@ class RecoveryTest(unittest.TestCase):
                 began = time.monotonic()
                 coordinator.cli("scale", job_id, str(workers))
                 wait_until(f"the {workers} new workers commit", lambda: generation(coordinator, job_id) > now
-                           and len(live_processes("lockstep-worker") & children_of_shims(coordinator)) == workers
+                           and len(processes.ranks(job_id)) == workers
                            and coordinator.show(job_id)["state"] == "JOB_STATE_RUNNING"
                            and steps(coordinator, job_id) > at)
                 self.assertLess(time.monotonic() - began, 5.0)
@@ -108,10 +105,10 @@ class RecoveryTest(unittest.TestCase):
     def test_sigterm_to_a_worker_saves_and_loses_no_step(self):
         with Coordinator([self.root]) as coordinator:
             job_id = self.begin(coordinator, "asked")
-            ranks = live_processes("lockstep-worker") & children_of_shims(coordinator)
+            ranks = set(processes.ranks(job_id).values())
             began = time.monotonic()
-            os.kill(min(ranks), signal.SIGTERM)
-            wait_until("the group has ended", lambda: not (live_processes("lockstep-worker") & ranks))
+            processes.kill(min(ranks), signal.SIGTERM)
+            wait_until("the group has ended", lambda: not ranks & set(processes.of_job(job_id)))
             self.assertLess(time.monotonic() - began, 5.0)
             self.check(coordinator, job_id)
             commits = [e["stepsCommitted"] for e in coordinator.events(job_id) if "stepsCommitted" in e]
