@@ -121,6 +121,8 @@ void AddRecoveryCommands(CLI::App& app, Arguments& a, Command& command) {
   CLI::App* resume = app.add_subcommand("resume", "Let a job that has ended go on");
   resume->add_option("job", a.resume.job, "Job id")->required();
   resume->add_option("--from", a.resume.from_step, "Step of a checkpoint, 0: the beginning (default: the newest)");
+  resume->add_option("--workers", a.resume.workers, "Number of workers (default: as before)")
+      ->check(CLI::Range(1, 10'000));
   resume->add_flag("-w,--watch", a.resume.watch, "Follow the job to its end");
   resume->callback([&] { command = [&](const Options& o) { return Resume(o, a.resume, &g_interrupted); }; });
 }

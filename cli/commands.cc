@@ -255,8 +255,13 @@ int Resume(const Options& options, const ResumeArguments& arguments, const std::
   v1::ResumeJobResponse response;
   const grpc::Status status = client.Call(&v1::TrainingService::Stub::ResumeJob, request, &response);
   if (!status.ok()) return ReportError(options, status);
-  if (options.json && !arguments.watch) *options.out << ToJson(response, true) << std::endl;
+  // With a number of workers the answer to that is the newer one.
+  const bool last = !arguments.watch && arguments.workers == 0;
+  if (options.json && last) *options.out << ToJson(response, true) << std::endl;
   if (!options.json) *options.out << "resumed " << arguments.job << std::endl;
+  if (arguments.workers > 0) {
+    if (const int code = Scale(options, arguments.job, arguments.workers); code != kOk) return code;
+  }
   if (arguments.watch) return WatchFrom(options, client, arguments.job, seen, interrupted);
   if (!options.json) *options.err << "Follow it with: lockstep watch " << arguments.job << "\n";
   return kOk;

@@ -46,6 +46,8 @@ struct ResumeArguments {
   std::string job;
   // nullopt: from the newest checkpoint.
   std::optional<int64_t> from_step;
+  // 0: as many as before.
+  int workers = 0;
   bool watch = false;
 };
 int Resume(const Options& options, const ResumeArguments& arguments, const std::atomic<bool>* interrupted);

@@ -43,6 +43,7 @@ function(lockstep_executable name)
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 
+# The target <LABEL>_tests builds all of a label.
 # lockstep_test(name LABEL unit SOURCES a_test.cc DEPS x [TIMEOUT 60] [PROCESSORS 1]): one GoogleTest program.
 function(lockstep_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT;PROCESSORS" "SOURCES;DEPS" ${ARGN})
@@ -53,6 +54,10 @@ function(lockstep_test name)
     set(ARG_PROCESSORS 1)
   endif()
   add_executable(${name} ${ARG_SOURCES})
+  if(NOT TARGET ${ARG_LABEL}_tests)
+    add_custom_target(${ARG_LABEL}_tests)
+  endif()
+  add_dependencies(${ARG_LABEL}_tests ${name})
   target_link_libraries(${name} PRIVATE lockstep_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   add_test(NAME ${ARG_LABEL}/${name} COMMAND ${name} --gtest_brief=1)
   set_tests_properties(${ARG_LABEL}/${name} PROPERTIES

@@ -132,8 +132,8 @@ class RecoveryTest(unittest.TestCase):
             self.assertEqual(model_sha256(done), self.whole)
             listed = json.loads(coordinator.cli("-o", "json", "checkpoints", done["jobId"]).stdout)["checkpoints"]
             step = [int(c["step"]) for c in listed if not c.get("final")][0]
-            coordinator.cli("resume", done["jobId"], "--from", str(step))
-            self.check(coordinator, done["jobId"])
+            coordinator.cli("resume", done["jobId"], "--from", str(step), "--workers", "3")
+            self.assertEqual(int(self.check(coordinator, done["jobId"])["workers"]), 3)
 
 
 def steps(coordinator, job_id):
