@@ -44,6 +44,9 @@ class CoordinatorLink {
   // Waits until they are; false where they are not within `timeout`.
   virtual bool AwaitStored(int64_t report, std::chrono::milliseconds timeout) = 0;
 
+  // For a commit that was not sent yet: it no longer tells of a snapshot. False where it may have been sent.
+  virtual bool WithdrawSnapshot(int64_t report) = 0;
+
   virtual Progress& progress() = 0;
 };
 

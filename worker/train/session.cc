@@ -100,6 +100,13 @@ class Session final : public GrpcSession {
   int64_t acknowledged() const override { return acknowledged_.load(std::memory_order_relaxed); }
   Progress& progress() override { return progress_; }
 
+  bool WithdrawSnapshot(int64_t report) override {
+    const std::lock_guard lock(mutex_);
+    if (spool_.empty() || report < next_to_send_ || report < spool_.front().report()) return false;
+    spool_[report - spool_.front().report()].mutable_commit_steps()->set_snapshot(false);
+    return true;
+  }
+
   bool AwaitStored(int64_t report, milliseconds timeout) override {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, timeout, [&] { return ended_ || acknowledged() >= report; });

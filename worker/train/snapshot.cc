@@ -22,7 +22,7 @@ namespace {
 
 constexpr uint64_t kMagic = 0x31504e534b434f4cULL;  // "LOCKSNP1"
 constexpr size_t kPage = 4096;
-constexpr int kSlots = 2;
+constexpr int kSlots = SnapshotWriter::kSlots;
 
 struct Slot {
   // The step plus one; 0: not valid.
@@ -77,10 +77,10 @@ class FileSnapshotWriter final : public SnapshotWriter {
   FileSnapshotWriter(Mapping mapping, Device* device, std::vector<Tensor> parts)
       : mapping_(std::move(mapping)), device_(device), parts_(std::move(parts)) {}
 
-  void Write(int64_t step, const Reporter::EpochSums& epoch_sums) override {
-    Slot& slot = mapping_.header().slots[next_];
+  void Write(int index, int64_t step, const Reporter::EpochSums& epoch_sums) override {
+    Slot& slot = mapping_.header().slots[index];
     slot.valid.store(0, std::memory_order_release);
-    std::byte* const begin = mapping_.payload(next_);
+    std::byte* const begin = mapping_.payload(index);
     std::byte* to = begin;
     for (const Tensor& part : parts_) {
       device_->CopyToHost(to, part.data, part.bytes());
@@ -90,14 +90,12 @@ class FileSnapshotWriter final : public SnapshotWriter {
     const std::string digest = FastDigest({begin, mapping_.header().payload_bytes});
     std::memcpy(slot.digest, digest.data(), sizeof(slot.digest));
     slot.valid.store(step + 1, std::memory_order_release);
-    next_ = (next_ + 1) % kSlots;
   }
 
  private:
   Mapping mapping_;
   Device* device_;
   std::vector<Tensor> parts_;
-  int next_ = 0;
 };
 
 absl::Status Failed(const std::string& path, const char* what, int error) {

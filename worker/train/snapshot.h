@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Snapshots: the training state in a file of shared memory that outlives the worker group. Two slots
-// are written in turn, each marked valid only when it is complete, so one whole state is always there.
+// Snapshots: the training state in a file of shared memory that outlives the worker group. A slot is marked
+// valid only when it is complete, and of several one is never touched, so a whole state is always there.
 #pragma once
 
 #include <cstdint>
@@ -17,13 +17,16 @@ namespace lockstep {
 
 class SnapshotWriter {
  public:
+  // One that the coordinator would start from, one that it may or may not know of, one to write to.
+  static constexpr int kSlots = 3;
+
   // Makes the file; it must not exist. RESOURCE_EXHAUSTED where shared memory is short. Model and
   // optimizer outlive the writer.
   static absl::StatusOr<std::unique_ptr<SnapshotWriter>> Create(const std::string& path, Device* device, Model* model,
                                                                 Optimizer* optimizer);
   virtual ~SnapshotWriter() = default;
-  // Overwrites the older of the two slots with the state after `step` steps.
-  virtual void Write(int64_t step, const Reporter::EpochSums& epoch_sums) = 0;
+  // Overwrites a slot with the state after `step` steps.
+  virtual void Write(int index, int64_t step, const Reporter::EpochSums& epoch_sums) = 0;
 };
 
 // Fills in the state after exactly `step` steps. NOT_FOUND or DATA_LOSS where it is not there whole.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/train/state_keeper.h"
 
+#include <algorithm>
 #include <thread>
 #include <utility>
 
@@ -72,13 +73,34 @@ absl::Status StateKeeper::RestoreRollBack() {
 
 bool StateKeeper::Snapshot(int64_t step, const Reporter::EpochSums& epoch_sums, bool wait) {
   if (snapshots_ == nullptr) return false;
-  // Two slots: the one that the coordinator would start from stays until it knows of the other.
-  if (wait && !link_->AwaitStored(snapshot_report_, kAckWait)) return false;
-  if (snapshot_report_ > link_->acknowledged()) return false;
+  int slot = FreeSlot();
+  if (slot < 0 && wait) {
+    link_->AwaitStored(std::ranges::max(slot_reports_), kAckWait);
+    slot = FreeSlot();
+  }
+  if (slot < 0) return false;
+  slot_ = slot;
   const auto began = clock_->Now();
-  snapshots_->Write(step, epoch_sums);
+  snapshots_->Write(slot_, step, epoch_sums);
   snapshot_seconds_ = std::chrono::duration<double>(clock_->Now() - began).count();
   return true;
+}
+
+int StateKeeper::FreeSlot() {
+  const int64_t stored = link_->acknowledged();
+  int newest = -1;
+  for (int i = 0; i < SnapshotWriter::kSlots; ++i) {
+    const bool known = slot_reports_[i] > 0 && slot_reports_[i] <= stored;
+    if (known && (newest < 0 || slot_reports_[i] > slot_reports_[newest])) newest = i;
+  }
+  for (int i = 0; i < SnapshotWriter::kSlots; ++i) {
+    if (i != newest && slot_reports_[i] <= stored) return i;
+  }
+  // While the coordinator is away: what it cannot have heard of is replaced by something newer.
+  for (int i = 0; i < SnapshotWriter::kSlots; ++i) {
+    if (slot_reports_[i] > stored && link_->WithdrawSnapshot(slot_reports_[i])) return i;
+  }
+  return -1;
 }
 
 void StateKeeper::Save(int64_t step, const Reporter::EpochSums& epoch_sums, std::optional<double> score) {

@@ -3,6 +3,7 @@
 // for the next group on this machine, checkpoints on disk for everything worse.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -50,11 +51,10 @@ class StateKeeper {
   absl::StatusOr<Reporter::EpochSums> Restore();
 
   // Keeps the state after `step` steps in shared memory. False where it did not: no memory, another
-  // rank's business, or the one before is not yet known to the coordinator and must stay. `wait`: until
-  // it is, for some seconds.
+  // rank's business, or all that is there may be needed. `wait`: for some seconds, until it is not.
   bool Snapshot(int64_t step, const Reporter::EpochSums& epoch_sums, bool wait);
   // The report that tells the coordinator of the newest snapshot.
-  void SnapshotReported(int64_t report) { snapshot_report_ = report; }
+  void SnapshotReported(int64_t report) { slot_reports_[slot_] = report; }
   // What the newest snapshot cost.
   double snapshot_seconds() const { return snapshot_seconds_; }
 
@@ -72,6 +72,8 @@ class StateKeeper {
 
  private:
   absl::Status RestoreRollBack();
+  // A slot that no other group can be told to start from; -1: there is none.
+  int FreeSlot();
   void OnSaved(int64_t step, const absl::StatusOr<SavedFile>& saved);
   void Warn(const std::string& message);
 
@@ -83,7 +85,9 @@ class StateKeeper {
   const Clock* const clock_;
   Failpoints* const failpoints_;
   std::unique_ptr<SnapshotWriter> snapshots_;
-  int64_t snapshot_report_ = 0;
+  // The report of each slot's snapshot, 0 for none; the slot written last.
+  std::array<int64_t, SnapshotWriter::kSlots> slot_reports_{};
+  int slot_ = 0;
   double snapshot_seconds_ = 0;
   std::unique_ptr<CheckpointSaver> saver_;
   // Only where the job rolls back.

@@ -142,8 +142,8 @@ TEST_F(CheckpointTest, NoBitFlipInASnapshotIsTakenForTheTruth) {
   const std::string path = folder_ / "snapshot";
   auto writer = SnapshotWriter::Create(path, device_.get(), model_.get(), optimizer_.get());
   ASSERT_TRUE(writer.ok()) << writer.status();
-  (*writer)->Write(5, {.rows = 3});
-  (*writer)->Write(6, {.rows = 4});
+  (*writer)->Write(0, 5, {.rows = 3});
+  (*writer)->Write(1, 6, {.rows = 4});
   const std::string right(model_->parameters().as<char>(), model_->parameters().bytes());
   const std::string bytes = ReadAll(path);
   const RngStream stream{6, RngPurpose::kSynthetic, 0};
@@ -159,8 +159,8 @@ TEST_F(CheckpointTest, NoBitFlipInASnapshotIsTakenForTheTruth) {
     EXPECT_EQ(std::string(model_->parameters().as<char>(), model_->parameters().bytes()), right) << "bit " << bit;
     EXPECT_EQ(restored->epoch_sums.rows, 4);
   }
-  // About half of the bits are in the other slot.
-  EXPECT_GT(found, 600);
+  // About two thirds of the bits are in the other slots.
+  EXPECT_GT(found, 400);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <future>
@@ -199,6 +200,49 @@ TEST_F(SessionTest, ABrokenStreamIsOpenedAgainAndWhatWasNotStoredIsSentAgain) {
   EXPECT_EQ(hellos[2].leased_end(), 100) << "what was granted is said again";
   EXPECT_EQ(reports, (std::vector<int64_t>{1, 2, 2})) << "only what was not stored is sent again";
   EXPECT_EQ(lost_, "");
+}
+
+TEST_F(SessionTest, OnlyWhatWasNotSentCanBeTakenBack) {
+  std::atomic<bool> away{false};
+  std::mutex mutex;
+  std::vector<v1::SessionRequest> received;
+  service_.handler = [&](Stream& stream) {
+    v1::SessionRequest request;
+    stream.Read(&request);
+    if (away.load()) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "still away");
+    const std::lock_guard lock(mutex);
+    Welcome(stream, 10, static_cast<int64_t>(received.size()));
+    while (stream.Read(&request)) {
+      if (request.report() == 0) continue;
+      received.push_back(request);
+      Acknowledge(stream, request.report());
+      if (request.report() != 1) continue;
+      away.store(true);
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "going away");
+    }
+    return grpc::Status::OK;
+  };
+  auto session = Connect();
+  ASSERT_TRUE(session.ok()) << session.status();
+  v1::SessionRequest commit;
+  commit.mutable_commit_steps()->set_snapshot(true);
+  EXPECT_EQ((*session)->Report(commit), 1);
+  ASSERT_TRUE((*session)->AwaitStored(1, 5s));
+  EXPECT_FALSE((*session)->WithdrawSnapshot(1));
+  const auto deadline = std::chrono::steady_clock::now() + 5s;
+  while (!away.load() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  // The stream's end may not have been noticed yet; what is queued from then on cannot be sent.
+  int64_t last = 1;
+  do {
+    last = (*session)->Report(commit);
+  } while (!(*session)->WithdrawSnapshot(last) && std::chrono::steady_clock::now() < deadline);
+  away.store(false);
+  EXPECT_TRUE((*session)->AwaitStored(last, 5s));
+  session->reset();
+  server_->Shutdown();
+  ASSERT_EQ(static_cast<int64_t>(received.size()), last);
+  EXPECT_TRUE(received.front().commit_steps().snapshot());
+  EXPECT_FALSE(received.back().commit_steps().snapshot());
 }
 
 TEST_F(SessionTest, ARankThatIsNotWantedAnyMoreIsToldAndStopsWaiting) {

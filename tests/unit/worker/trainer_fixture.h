@@ -34,6 +34,12 @@ class LocalLink final : public CoordinatorLink {
   }
   int64_t acknowledged() const override { return acknowledges ? INT64_MAX : 0; }
   bool AwaitStored(int64_t report, std::chrono::milliseconds) override { return acknowledged() >= report; }
+  bool WithdrawSnapshot(int64_t report) override {
+    const std::lock_guard lock(mutex_);
+    if (report <= sends) return false;
+    reports[report - 1].mutable_commit_steps()->set_snapshot(false);
+    return true;
+  }
   Progress& progress() override { return progress_; }
 
   std::vector<v1::SessionRequest> reports;
@@ -41,6 +47,8 @@ class LocalLink final : public CoordinatorLink {
   StopRequest stop_kind = StopRequest::kStopWithCheckpoint;
   // False: a coordinator that is away.
   bool acknowledges = true;
+  // Reports up to this number may have reached it.
+  int64_t sends = INT64_MAX;
 
  private:
   // Checkpoints are reported from their own thread.
@@ -119,6 +127,7 @@ struct TrainOptions {
   std::string snapshot_path;
   bool poisoned = false;
   bool acknowledges = true;
+  int64_t sends = INT64_MAX;
   v1::JobSpec spec = BlobSpec();
   // Lines of a failpoint file.
   std::string failpoints;
@@ -154,6 +163,7 @@ class TrainerTest : public ::testing::Test {
       if (rank == ranks - 1) links[rank].stop_at = options.stop_at;
       links[rank].stop_kind = options.stop_kind;
       links[rank].acknowledges = options.acknowledges;
+      links[rank].sends = options.sends;
       threads.emplace_back([&, rank] {
         results[rank] = TrainRank(*group[rank], links[rank], folder_ / output, options);
         if (!results[rank].ok()) {

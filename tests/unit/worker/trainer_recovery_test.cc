@@ -49,18 +49,30 @@ TEST_F(TrainerTest, AnEpochThatWasNotEvaluatedIsEvaluatedByTheNextGroup) {
   EXPECT_EQ(second.model_sha256, whole.model_sha256);
 }
 
+// Every report that tells of a snapshot is kept to its word.
 TEST_F(TrainerTest, ASnapshotThatTheCoordinatorMayNeedIsNotOverwritten) {
-  const std::string path = folder_ / "snapshot";
-  const Outcome first = Train(2, "away", {.snapshot_path = path, .acknowledges = false});
-  ASSERT_TRUE(first.status.ok()) << first.status;
-  // Only the first commit has one; it is still there and right.
-  std::vector<int64_t> kept;
-  for (const v1::SessionRequest& report : first.reports) {
-    if (report.commit_steps().snapshot()) kept.push_back(report.commit_steps().steps().end_step());
+  v1::JobSpec spec = BlobSpec();
+  spec.mutable_training()->set_epochs(8);
+  // The coordinator is away from the start, or after it got one report that it never acknowledged.
+  for (const int64_t sends : {int64_t{0}, int64_t{1}}) {
+    const std::string name = std::to_string(sends), path = folder_ / ("snapshot-" + name);
+    const Outcome first = Train(2, name, {.snapshot_path = path, .acknowledges = false, .sends = sends, .spec = spec});
+    ASSERT_TRUE(first.status.ok()) << first.status;
+    std::vector<int64_t> kept;
+    for (const v1::SessionRequest& report : first.reports) {
+      if (report.commit_steps().snapshot()) kept.push_back(report.commit_steps().steps().end_step());
+    }
+    ASSERT_FALSE(kept.empty());
+    EXPECT_LE(kept.size(), 3u);
+    EXPECT_EQ(kept.back(), 256) << "the newest state is always there";
+    if (sends == 1) {
+      EXPECT_EQ(kept.front(), 32) << "what may be known of stays";
+    }
+    for (const int64_t step : kept) {
+      const Outcome second = Train(2, "after", {.resume_snapshot = path, .first_step = step, .spec = spec});
+      EXPECT_EQ(second.model_sha256, first.model_sha256) << "from step " << step;
+    }
   }
-  ASSERT_EQ(kept.size(), 1u);
-  const Outcome second = Train(2, "after", {.resume_snapshot = path, .first_step = kept[0]});
-  EXPECT_EQ(second.model_sha256, first.model_sha256);
 }
 
 TEST_F(TrainerTest, ASnapshotOfAnotherStepOrDamagedIsRefused) {
@@ -71,9 +83,10 @@ TEST_F(TrainerTest, ASnapshotOfAnotherStepOrDamagedIsRefused) {
   const Outcome none = Train(1, "none", {.resume_snapshot = path + "-none", .first_step = 42});
   EXPECT_TRUE(IsResumeUnusable(none.status)) << none.status;
   std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  // Somewhere in each slot's first page.
-  for (const int64_t at :
-       {int64_t{4096} + 100, static_cast<int64_t>(std::filesystem::file_size(path)) / 2 + 2048 + 100}) {
+  // Somewhere in each slot.
+  const auto slot_bytes = static_cast<int64_t>(std::filesystem::file_size(path) - 4096) / 3;
+  for (int slot = 0; slot < 3; ++slot) {
+    const int64_t at = 4096 + slot * slot_bytes + 100;
     file.seekg(at);
     const char byte = static_cast<char>(file.get() ^ 1);
     file.seekp(at);
