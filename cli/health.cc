@@ -23,8 +23,9 @@ int Health(const Options& options) {
   grpc::ClientContext context;
   client.SetDeadline(context);
   grpc::CompletionQueue queue;
-  // An empty request asks for the whole server.
-  const grpc::ByteBuffer request;
+  // An empty request asks for the whole server. A buffer without any slice would be no message at all.
+  const grpc::Slice empty;
+  const grpc::ByteBuffer request(&empty, 1);
   const auto call = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", request, &queue);
   call->StartCall();
   grpc::ByteBuffer response;

@@ -159,6 +159,12 @@ class TrainTest(unittest.TestCase):
         self.assertEqual(started.returncode, 1)
         self.assertIn("mpirun", started.stderr)
 
+    def test_health(self):
+        with Coordinator([self.root]) as coordinator:
+            self.assertEqual(coordinator.cli("health").stdout, "serving\n")
+            coordinator.stop()
+            self.assertEqual(coordinator.cli("health", check=False).returncode, 5)
+
     def test_silent_server(self):
         import socket
         with socket.socket() as silent:
