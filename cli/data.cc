@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Commands that need no server: summary, data.
 #include <cstdlib>
-#include <filesystem>
 #include <ostream>
 #include <utility>
 
@@ -17,8 +16,6 @@
 namespace lockstep::cli {
 
 namespace {
-
-namespace fs = std::filesystem;
 
 std::string CacheFolder() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') {

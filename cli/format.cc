@@ -111,18 +111,19 @@ namespace {
 // A grid of dots, 2 x 4 a character.
 class Canvas {
  public:
-  Canvas(int columns, int rows) : columns_(columns), rows_(rows), cells_(static_cast<size_t>(columns * rows)) {}
+  Canvas(int columns, int rows)
+      : columns_(columns), rows_(rows), cells_(static_cast<size_t>(columns) * static_cast<size_t>(rows)) {}
   int width() const { return columns_ * 2; }
   int height() const { return rows_ * 4; }
   void Set(int x, int y) {
     // The bit of each dot of a braille character, by Unicode's numbering.
     static constexpr int kBits[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};
-    cells_[static_cast<size_t>(y / 4 * columns_ + x / 2)] |= kBits[y % 4][x % 2];
+    cells_[Cell(y / 4, x / 2)] |= kBits[y % 4][x % 2];
   }
   std::string Row(int row, bool ascii) const {
     std::string text;
     for (int c = 0; c < columns_; ++c) {
-      const int bits = cells_[static_cast<size_t>(row * columns_ + c)];
+      const int bits = cells_[Cell(row, c)];
       if (ascii || bits == 0) {
         text += bits == 0 ? ' ' : '*';
         continue;
@@ -136,6 +137,10 @@ class Canvas {
   }
 
  private:
+  size_t Cell(int row, int column) const {
+    return static_cast<size_t>(row) * static_cast<size_t>(columns_) + static_cast<size_t>(column);
+  }
+
   int columns_, rows_;
   std::vector<int> cells_;
 };
@@ -167,7 +172,7 @@ std::string LossCurve(const std::vector<std::pair<double, double>>& points, int 
   const double low = *std::ranges::min_element(values), high = *std::ranges::max_element(values);
   const double span = std::max(high - low, 1e-12);
   const auto place = [&](double v) {
-    return std::clamp(static_cast<int>((high - v) / span * (canvas.height() - 1) + 0.5), 0, canvas.height() - 1);
+    return std::clamp(static_cast<int>(std::lround((high - v) / span * (canvas.height() - 1))), 0, canvas.height() - 1);
   };
   for (int x = 0; x < canvas.width(); ++x) {
     const int y = place(values[static_cast<size_t>(x)]);

@@ -21,8 +21,6 @@
 #include "cli/watch.h"
 #include "nlohmann/json.hpp"
 
-extern char** environ;
-
 namespace lockstep::cli {
 
 namespace {

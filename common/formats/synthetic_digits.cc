@@ -158,7 +158,7 @@ void DrawSegment(Ink& ink, Point a, Point b, float radius) {
   for (int y = y0; y <= y1; ++y) {
     for (int x = x0; x <= x1; ++x) {
       const float distance = DistanceToSegment(static_cast<float>(x), static_cast<float>(y), a, b);
-      float& at = ink[static_cast<size_t>(y * kDigitSide + x)];
+      float& at = ink[static_cast<size_t>(y) * kDigitSide + static_cast<size_t>(x)];
       at = std::max(at, std::clamp(reach - distance, 0.0f, 1.0f));
     }
   }

@@ -33,8 +33,6 @@ extern "C" {
 #include "server/launch/process.h"
 #include "server/launch/run_dir.h"
 
-extern char** environ;
-
 namespace lockstep::launch {
 namespace {
 
