@@ -11,8 +11,6 @@
 
 namespace lockstep {
 
-namespace v1 = lockstep::v1;
-
 namespace {
 
 // Events that are replayed at most, and of a job that has more than are left.

@@ -261,7 +261,7 @@ void MpirunLauncher::Adopt(const LaunchRequest& request, OnExit on_exit) {
     // It was made where that coordinator said, which may have been told otherwise than this one.
     if (!identity->scratch_dir.empty()) group.scratch_dir = identity->scratch_dir;
   }
-  if (group.pidfd < 0) return Finish(std::move(group));
+  if (group.pidfd < 0) return Finish(group);
   Add(std::move(group));
 }
 
@@ -367,12 +367,12 @@ void MpirunLauncher::Watch() {
         group = std::move(it->second);
         groups_.erase(it);
       }
-      Finish(std::move(group));
+      Finish(group);
     }
   }
 }
 
-void MpirunLauncher::Finish(Group group) {
+void MpirunLauncher::Finish(const Group& group) {
   if (group.child) waitpid(group.pid, nullptr, 0);
   if (group.pidfd >= 0) close(group.pidfd);
   auto exit = ReadGroupExit(group.run_dir);

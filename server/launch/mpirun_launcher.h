@@ -75,7 +75,7 @@ class MpirunLauncher final : public Launcher {
   void Watch();
   // Poll timeout until the next hard kill is due, after doing those that are. Holds mutex_.
   int HardKillDue();
-  void Finish(Group group);
+  void Finish(const Group& group);
   void Add(Group group);
   void Wake();
 
