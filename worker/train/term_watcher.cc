@@ -10,11 +10,15 @@ namespace lockstep {
 
 namespace {
 
+// Ends the thread; nobody else sends it.
+constexpr int kWake = SIGUSR2;
+
 sigset_t Signals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, kWake);
   return signals;
 }
 
@@ -29,14 +33,16 @@ TermWatcher::TermWatcher(std::function<void()> on_term) : on_term_(std::move(on_
 
 TermWatcher::~TermWatcher() {
   quit_.store(true);
-  pthread_kill(thread_.native_handle(), SIGTERM);
+  pthread_kill(thread_.native_handle(), kWake);
   thread_.join();
 }
 
 void TermWatcher::Run() {
   const sigset_t signals = Signals();
   int signal = 0;
-  while (sigwait(&signals, &signal) == 0 && !quit_.load()) on_term_();
+  while (sigwait(&signals, &signal) == 0 && !quit_.load()) {
+    if (signal != kWake) on_term_();
+  }
 }
 
 }  // namespace lockstep
