@@ -112,7 +112,7 @@ DatasetInfo ProbeDataset(const v1::DatasetSpec& spec, const std::vector<std::str
       return ProbeIdx(spec.idx(), data_roots, violations);
     case v1::DatasetSpec::kCsv:
       return ProbeCsv(spec.csv(), data_roots, violations);
-    case v1::DatasetSpec::SOURCE_NOT_SET:
+    default:
       break;
   }
   violations.Add("dataset", "has no source; give idx or csv");

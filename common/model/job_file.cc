@@ -71,9 +71,10 @@ class Reader {
   Reader(const std::string& file, Violations& violations) : file_(file), violations_(violations) {}
 
   void ReadMessage(const YAML::Node& node, const std::string& path, Message& message) {
-    if (node.IsNull()) return;
+    if (node.IsNull() || ReadKind(node, message)) return;
     if (!node.IsMap()) {
-      Add(node.Mark(), path, absl::StrCat("must be a mapping (name: value), not ", KindOf(node)));
+      Add(node.Mark(), path,
+          absl::StrCat("must be a mapping (name: value), not ", KindOf(node), KindHint(node, message)));
       return;
     }
     const Descriptor& type = *message.GetDescriptor();
@@ -106,10 +107,28 @@ class Reader {
   }
 
  private:
+  // A name alone stands for that kind with its defaults: "optimizer: adam", "- flatten".
+  static bool ReadKind(const YAML::Node& node, Message& message) {
+    const auto* oneof = message.GetDescriptor()->FindOneofByName("kind");
+    if (oneof == nullptr || !node.IsScalar()) return false;
+    const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(node.Scalar());
+    if (field == nullptr || field->containing_oneof() != oneof) return false;
+    message.GetReflection()->MutableMessage(&message, field);
+    return true;
+  }
+
   static std::string KindOf(const YAML::Node& node) {
     if (node.IsSequence()) return "a list";
     if (node.IsMap()) return "a mapping";
     return absl::StrCat("\"", node.Scalar().substr(0, 64), "\"");
+  }
+
+  static std::string KindHint(const YAML::Node& node, const Message& message) {
+    const auto* oneof = message.GetDescriptor()->FindOneofByName("kind");
+    if (oneof == nullptr || !node.IsScalar()) return "";
+    std::vector<std::string> kinds;
+    for (int i = 0; i < oneof->field_count(); ++i) kinds.push_back(oneof->field(i)->name());
+    return absl::StrCat("; a name alone must be one of ", absl::StrJoin(kinds, ", "), DidYouMean(node.Scalar(), kinds));
   }
 
   static std::string Suggest(const Descriptor& type, const std::string& key) {

@@ -12,14 +12,13 @@
 
 namespace lockstep {
 
-enum class Initializer { kZeros, kGlorotUniform, kHeUniform };
-
-// One trainable tensor.
+// One tensor of weights.
 struct ParameterPlan {
   // "dense_1/kernel".
   std::string name;
   Shape shape;
-  Initializer initializer = Initializer::kZeros;
+  // Without a kind: zeros.
+  lockstep::v1::InitializerSpec initializer;
   // For the initialiser's scale.
   int64_t fan_in = 1;
   int64_t fan_out = 1;

@@ -32,7 +32,7 @@ const std::vector<Row>& LayerRows() {
       {"dense", "plain", R"([{"dense": {"units": 5}}])", kMse, Shape{7}},
       {"dense", "no_bias", R"([{"dense": {"units": 5, "use_bias": false}}, {"dense": {"units": 2}}])", kMse, Shape{4}},
       {"dense", "relu", R"([{"dense": {"units": 9, "activation": "relu"}}, {"dense": {"units": 3}}])", kMse, Shape{6}},
-      {"dense", "he", R"([{"dense": {"units": 9, "kernel_initializer": "he_uniform"}}])", kMse, Shape{3}},
+      {"dense", "he", R"([{"dense": {"units": 9, "kernel_initializer": {"he_uniform": {}}}}])", kMse, Shape{3}},
       {"relu", "", R"([{"dense": {"units": 8}}, {"relu": {}}, {"dense": {"units": 2}}])", kMse, Shape{5}},
       {"relu", "first", R"([{"relu": {}}, {"dense": {"units": 2}}])", kMse, Shape{5}},
       {"sigmoid", "", R"([{"dense": {"units": 8}}, {"sigmoid": {}}, {"dense": {"units": 2}}])", kMse, Shape{5}},

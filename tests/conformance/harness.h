@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/model/model_plan.h"
+#include "lockstep/v1/loss.pb.h"
 #include "lockstep/v1/model.pb.h"
 #include "worker/device/device.h"
 #include "worker/nn/model.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every optimizer against its formula in model.proto, written out here once more and in double.
+// Every optimizer against its formula in optimizer.proto, written out here once more and in double.
 #include "worker/optim/optimizer.h"
 
 #include <cmath>

@@ -119,7 +119,7 @@ class Device {
   // v = momentum v - learning_rate g; w += v, or with nesterov w += momentum v - learning_rate g.
   virtual void Momentum(Tensor parameters, Tensor gradient, Tensor velocity, double learning_rate, double momentum,
                         bool nesterov) = 0;
-  // See AdamOptimizer in model.proto for the formula. m, v: the moments.
+  // See AdamOptimizer in optimizer.proto for the formula. m, v: the moments.
   virtual void Adam(Tensor parameters, Tensor gradient, Tensor m, Tensor v, const AdamArgs& args) = 0;
   // flag: kF64 [1] becomes 1 where an element of x is not finite, else 0.
   virtual void CheckFinite(Tensor x, Tensor flag) = 0;

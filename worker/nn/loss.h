@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "lockstep/v1/model.pb.h"
+#include "lockstep/v1/loss.pb.h"
 #include "worker/device/device.h"
 
 namespace lockstep {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "common/status_macros.h"
+#include "worker/nn/initialize.h"
 
 namespace lockstep {
 
@@ -76,24 +77,7 @@ class ModelImpl final : public Model {
       for (const ParameterPlan& p : layer.parameters) {
         const RngStream stream{seed, RngPurpose::kInit, index};
         const Tensor t = parameter_tensors_[index++];
-        const double fan_in = static_cast<double>(p.fan_in), fan_out = static_cast<double>(p.fan_out);
-        switch (p.initializer) {
-          case Initializer::kZeros:
-            device_->Fill(t, 0);
-            break;
-          // Glorot and Bengio, 2010.
-          case Initializer::kGlorotUniform: {
-            const double limit = std::sqrt(6.0 / (fan_in + fan_out));
-            device_->RandomUniform(t, stream, -limit, limit);
-            break;
-          }
-          // He et al., 2015.
-          case Initializer::kHeUniform: {
-            const double limit = std::sqrt(6.0 / fan_in);
-            device_->RandomUniform(t, stream, -limit, limit);
-            break;
-          }
-        }
+        InitializeTensor(*device_, t, p, stream);
       }
     }
   }

@@ -12,7 +12,7 @@ absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(const v1::OptimizerSpec
       return MakeSgd(spec.sgd(), device, elements, type);
     case v1::OptimizerSpec::kAdam:
       return MakeAdam(spec.adam(), device, elements, type);
-    case v1::OptimizerSpec::KIND_NOT_SET:
+    default:
       break;
   }
   return absl::InvalidArgumentError("optimizer: is missing");

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "lockstep/v1/model.pb.h"
+#include "lockstep/v1/optimizer.pb.h"
 #include "worker/device/device.h"
 
 namespace lockstep {

@@ -13,8 +13,7 @@ double LearningRate(const v1::ScheduleSpec& spec, double base, int64_t step) {
       if (decay.staircase()) exponent = std::floor(exponent);
       return base * std::pow(decay.decay_rate(), exponent);
     }
-    case v1::ScheduleSpec::kConstant:
-    case v1::ScheduleSpec::KIND_NOT_SET:
+    default:
       break;
   }
   return base;

@@ -1,30 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "absl/strings/str_cat.h"
+#include "common/model/checks.h"
 #include "common/model/model_plan.h"
-#include "common/model/names.h"
 
 namespace lockstep {
-
-namespace {
-
-// Adds a violation where the name is unknown.
-Initializer ParseInitializer(const std::string& name, const std::string& field, Violations& violations) {
-  static const std::vector<std::string> kNames{"glorot_uniform", "he_uniform", "zeros"};
-  if (name.empty() || name == "glorot_uniform") return Initializer::kGlorotUniform;
-  if (name == "he_uniform") return Initializer::kHeUniform;
-  if (name == "zeros") return Initializer::kZeros;
-  violations.Add(field, absl::StrCat("unknown initializer \"", name.substr(0, 64), "\"", DidYouMean(name, kNames),
-                                     " Known: glorot_uniform, he_uniform, zeros"));
-  return Initializer::kZeros;
-}
-
-}  // namespace
 
 void DescribeDense(LayerPlan& plan, Violations& violations) {
   const v1::DenseLayer& dense = plan.spec.dense();
   const std::string field = plan.field + ".dense";
-  const Initializer initializer =
-      ParseInitializer(dense.kernel_initializer(), field + ".kernel_initializer", violations);
   if (dense.units() < 1 || dense.units() > kMaxTensorElements) {
     violations.Add(field + ".units", absl::StrCat("is ", dense.units(), "; give the width of the output, at least 1"));
     // One, so that the layers behind are checked too.
@@ -44,13 +27,19 @@ void DescribeDense(LayerPlan& plan, Violations& violations) {
                                                   " is over the limit of ", kMaxTensorElements, " numbers"));
     return;
   }
-  plan.parameters.push_back({.name = "kernel",
-                             .shape = Shape{inputs, dense.units()},
-                             .initializer = initializer,
-                             .fan_in = inputs,
-                             .fan_out = dense.units()});
-  if (!dense.has_use_bias() || dense.use_bias())
-    plan.parameters.push_back({.name = "bias", .shape = Shape{dense.units()}});
+  ParameterPlan kernel{
+      .name = "kernel", .shape = Shape{inputs, dense.units()}, .fan_in = inputs, .fan_out = dense.units()};
+  if (dense.has_kernel_initializer()) {
+    kernel.initializer = dense.kernel_initializer();
+  } else {
+    kernel.initializer.mutable_glorot_uniform();
+  }
+  CheckInitializer(kernel.initializer, kernel.shape, field + ".kernel_initializer", violations);
+  plan.parameters.push_back(std::move(kernel));
+  if (dense.has_use_bias() && !dense.use_bias()) return;
+  ParameterPlan bias{.name = "bias", .shape = Shape{dense.units()}, .initializer = dense.bias_initializer()};
+  CheckInitializer(bias.initializer, bias.shape, field + ".bias_initializer", violations);
+  plan.parameters.push_back(std::move(bias));
 }
 
 }  // namespace lockstep

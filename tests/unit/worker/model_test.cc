@@ -213,8 +213,8 @@ TEST(ModelParametersTest, StartOnLinesWithZerosBetween) {
 
 TEST(ModelParametersTest, InitialWeightsAreAFunctionOfSeedAndPlace) {
   const std::string net =
-      "layers { dense { units: 30 } } layers { dense { units: 30 kernel_initializer: 'he_uniform' } } "
-      "layers { dense { units: 30 kernel_initializer: 'zeros' } }";
+      "layers { dense { units: 30 } } layers { dense { units: 30 kernel_initializer { he_uniform {} } } } "
+      "layers { dense { units: 30 kernel_initializer { zeros {} } } }";
   Subject a(net, {30}, kLogits), b(net, {30}, kLogits), d(net, {30}, kLogits, DType::kF64);
   EXPECT_TRUE(SameBits(a.model->parameters(), b.model->parameters()));
   b.model->Initialize(6);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Optimizers against sequences worked out by hand from the formulas in model.proto.
+// Optimizers against sequences worked out by hand from the formulas in optimizer.proto.
 #include <gtest/gtest.h>
 
 #include <cmath>

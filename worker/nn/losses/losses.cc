@@ -45,7 +45,7 @@ std::unique_ptr<Loss> MakeLoss(const v1::LossSpec& spec) {
       return std::make_unique<SparseCategoricalCrossentropy>(spec.sparse_categorical_crossentropy().from_logits());
     case v1::LossSpec::kMeanSquaredError:
       return std::make_unique<MeanSquaredError>();
-    case v1::LossSpec::KIND_NOT_SET:
+    default:
       break;
   }
   // The spec was validated: a bug.

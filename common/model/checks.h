@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of PlanJob: each adds what is wrong with its part of the spec.
+#pragma once
+
+#include "common/model/job_plan.h"
+
+namespace lockstep {
+
+// `dataset`: null where the data is not at hand; then also what ProbeDataset would have said.
+void CheckDataset(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, Violations& violations);
+// `model`: null where something is wrong with it.
+void CheckLoss(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, const ModelPlan* model,
+               Violations& violations);
+void CheckOptimizer(const lockstep::v1::JobSpec& spec, Violations& violations);
+void CheckSchedule(const lockstep::v1::JobSpec& spec, Violations& violations);
+// Adds under `field` where the initialiser does not fit a parameter of this shape.
+void CheckInitializer(const lockstep::v1::InitializerSpec& spec, const Shape& shape, const std::string& field,
+                      Violations& violations);
+
+}  // namespace lockstep
