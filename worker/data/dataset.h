@@ -23,6 +23,9 @@ struct DataTable {
   // kI32 [samples] or kF32 [samples, target_width].
   Tensor targets;
   int64_t samples = 0;
+  // Not null: sample i is row rows[i] of features and targets, for i in [0, samples). Ascending. In host
+  // memory that belongs to the Dataset. Null: sample i is row i.
+  const int64_t* rows = nullptr;
 };
 
 class Dataset {

@@ -34,6 +34,12 @@ class FolderTest : public ::testing::Test {
     return {std::istreambuf_iterator<char>(file), {}};
   }
 
+  // A committed file of tests/unit/common/testdata.
+  static std::string TestData(const std::string& name) {
+    const char* source = std::getenv("LOCKSTEP_SOURCE_DIR");
+    return std::string(source == nullptr ? "." : source) + "/tests/unit/common/testdata/" + name;
+  }
+
   std::filesystem::path folder_;
 };
 
