@@ -57,7 +57,7 @@ void RunStep(benchmark::State& state, const std::vector<int64_t>& widths, const 
   device->RandomUniform(batch.inputs, {.seed = 2}, 0.0, 1.0);
   for (int64_t i = 0; i < rows; ++i) batch.targets.as<int32_t>()[i] = static_cast<int32_t>(i % widths.back());
   const Tensor gradient = memory.Take({elements}, DType::kF32);
-  const Tensor stats = memory.Take({model->loss().stats_width()}, DType::kF64);
+  const Tensor stats = memory.Take({model->stats_width()}, DType::kF64);
   StepContext context{.device = device.get(), .training = true, .seed = 1};
   for (auto _ : state) {
     model->ForwardBackward(context, batch, 1.0 / static_cast<double>(rows), gradient, stats, nullptr);

@@ -11,6 +11,8 @@ void CheckDataset(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset,
 // `model`: null where something is wrong with it.
 void CheckLoss(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, const ModelPlan* model,
                Violations& violations);
+void CheckMetrics(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, const ModelPlan* model,
+                  Violations& violations);
 void CheckOptimizer(const lockstep::v1::JobSpec& spec, Violations& violations);
 void CheckSchedule(const lockstep::v1::JobSpec& spec, Violations& violations);
 // Adds under `field` where the initialiser does not fit a parameter of this shape.

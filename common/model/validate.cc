@@ -39,6 +39,7 @@ class Validator {
     CheckDataset(spec_, dataset_, violations_);
     CheckModel(plan);
     CheckLoss(spec_, dataset_, model_ok_ ? &plan.model : nullptr, violations_);
+    CheckMetrics(spec_, dataset_, model_ok_ ? &plan.model : nullptr, violations_);
     CheckOptimizer(spec_, violations_);
     CheckSchedule(spec_, violations_);
     CheckResources();

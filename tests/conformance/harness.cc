@@ -88,7 +88,7 @@ Bench::Bench(const Row& row, DType type) : row_(row), type_(type), device_(MakeC
   dims.insert(dims.end(), row.input.dims().begin(), row.input.dims().end());
   input_ = Take(Shape(dims), type);
   gradient_ = Take(Shape{elements()}, type);
-  stats_ = Take(Shape{model_->loss().stats_width()}, DType::kF64);
+  stats_ = Take(Shape{model_->stats_width()}, DType::kF64);
   targets_ = classification_ ? Take(Shape{row.rows}, DType::kI32) : Take(Shape{row.rows, target_width_}, type);
   const RngStream targets{kSeed, RngPurpose::kSynthetic, 3};
   for (int64_t i = 0; i < targets_.elements(); ++i) {

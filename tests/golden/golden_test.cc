@@ -73,7 +73,7 @@ class GoldenModel {
     double stats[4] = {};
     const Batch batch{{x.data(), Shape{rows_, inputs_}, kType}, targets, rows_};
     model->ForwardBackward({.device = device.get(), .training = true}, batch, 1.0 / static_cast<double>(rows_),
-                           Gradient(), {stats, Shape{model->loss().stats_width()}, DType::kF64}, nullptr);
+                           Gradient(), {stats, Shape{model->stats_width()}, DType::kF64}, nullptr);
     return stats[0] / static_cast<double>(rows_);
   }
   Tensor Gradient() { return {gradient.data(), model->parameters().shape, kType}; }

@@ -22,6 +22,10 @@ namespace lockstep {
 
 enum class Activation : uint8_t { kLinear, kRelu, kSigmoid, kTanh };
 
+// What the last layer's outputs are: values (probabilities, where the metric wants some), or what a
+// sigmoid or a softmax would make probabilities of.
+enum class OutputKind : uint8_t { kValues, kSigmoid, kSoftmax };
+
 // out = activation(op(a) op(b) + bias), or out += op(a) op(b) where accumulate is set (then no bias
 // and no activation). op(a): [m, k], op(b): [k, n], out: [m, n], bias: [n] or null data.
 struct GemmArgs {
@@ -101,17 +105,23 @@ class Device {
   virtual void Dropout(Tensor x, double rate, const RngStream& stream, int64_t first_row, Tensor y) = 0;
 
   // Softmax and cross-entropy in one. logits, dlogits: [rows, n]; labels: kI32 [rows];
-  // stats: kF64 [2] adds {sum of -log p[label], count of rows whose largest logit (lowest index on a
-  // tie) is the label}, rows in order. dlogits = (p - onehot) * scale; null data: not wanted.
-  virtual void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor stats) = 0;
+  // sum: kF64 [1] adds -log p[label], rows in order. dlogits = (p - onehot) * scale; null data: not
+  // wanted.
+  virtual void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor sum) = 0;
   // The same on probabilities, each clamped to [1e-7, 1] as Keras does (the gradient is of the
   // clamped value's logarithm: -scale / p[label]).
-  virtual void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor stats) = 0;
-  // stats: kF64 [4] adds {sum over rows of the mean over outputs of (p - t)^2, sum of (p - t)^2 over
-  // all outputs, sum of t, sum of t^2}. dpredictions = 2 (p - t) / n * scale; null data: not wanted.
+  virtual void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor sum) = 0;
+  // sum: kF64 [1] adds the mean over outputs of (p - t)^2, rows in order. dpredictions =
+  // 2 (p - t) / n * scale; null data: not wanted.
   // predictions, targets: [rows, n].
-  virtual void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions,
-                                Tensor stats) = 0;
+  virtual void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor sum) = 0;
+
+  // sum: kF64 [1] adds the number of rows whose label is among the k largest outputs (of equal ones the
+  // lower index first). outputs: [rows, n]; targets: kI32 [rows], or [rows, n] whose largest value is the
+  // label.
+  virtual void CountTopK(Tensor outputs, Tensor targets, int k, Tensor sum) = 0;
+  // sums: kF64 [4] adds {(p - t)^2, |p - t|, t, t^2} of all outputs, in order. Both: [rows, n].
+  virtual void SumErrors(Tensor predictions, Tensor targets, Tensor sums) = 0;
 
   // One pass over flat arrays of equal length. gradient is read only.
   // w -= learning_rate * g.

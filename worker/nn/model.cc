@@ -45,20 +45,10 @@ class ModelImpl final : public Model {
  public:
   ModelImpl(Device* device, DType type, int64_t max_rows) : device_(device), type_(type), max_rows_(max_rows) {}
 
-  absl::Status Build(const ModelPlan& plan, const v1::LossSpec& loss) {
+  absl::Status Build(const ModelPlan& plan, const v1::LossSpec& loss, const MetricsPlan& metrics) {
     plan_ = plan;
-    loss_ = MakeLoss(loss);
-    bool skip_last = false;
-    // Softmax and cross-entropy are one numerically safer step, in training and evaluation: the
-    // gradient is p - onehot, and the loss is not clamped.
-    if (loss.has_sparse_categorical_crossentropy() && !loss.sparse_categorical_crossentropy().from_logits() &&
-        !plan.layers.empty() && plan.layers.back().kind == "softmax") {
-      v1::LossSpec on_logits;
-      on_logits.mutable_sparse_categorical_crossentropy()->set_from_logits(true);
-      loss_ = MakeLoss(on_logits);
-      skip_last = true;
-    }
-    const size_t count = plan.layers.size() - (skip_last ? 1 : 0);
+    objective_ = std::make_unique<Objective>(plan, loss, metrics);
+    const size_t count = plan.layers.size() - (objective_->fuses_last_layer() ? 1 : 0);
     PlanParameters();
     LOCKSTEP_RETURN_IF_ERROR(Take(parameter_elements_, parameters_));
     for (const ParameterView& view : views_) parameter_tensors_.push_back(ViewInto(parameters_, view));
@@ -69,7 +59,7 @@ class ModelImpl final : public Model {
 
   const std::vector<ParameterView>& parameter_views() const override { return views_; }
   Tensor parameters() override { return parameters_; }
-  const Loss& loss() const override { return *loss_; }
+  const Objective& objective() const override { return *objective_; }
 
   void Initialize(uint64_t seed) override {
     uint64_t index = 0;
@@ -94,7 +84,7 @@ class ModelImpl final : public Model {
     own.device = device_;
     const Tensor output = Forward(own, batch);
     const Tensor doutput = nodes_.empty() ? Tensor{} : Rows(nodes_.back().dy, batch.rows);
-    loss_->Compute(*device_, output, batch.targets, scale, doutput, stats);
+    objective_->Compute(*device_, output, batch.targets, scale, doutput, stats);
     if (forward_seconds != nullptr) {
       device_->Synchronize();
       *forward_seconds += std::chrono::duration<double>(Clock::now() - began).count();
@@ -105,7 +95,7 @@ class ModelImpl final : public Model {
   void Evaluate(const Batch& batch, Tensor stats) override {
     if (batch.rows == 0) return;
     const StepContext context{.device = device_};
-    loss_->Compute(*device_, Forward(context, batch), batch.targets, 0.0, {}, stats);
+    objective_->Compute(*device_, Forward(context, batch), batch.targets, 0.0, {}, stats);
   }
 
  private:
@@ -210,7 +200,7 @@ class ModelImpl final : public Model {
   DType type_;
   int64_t max_rows_;
   ModelPlan plan_;
-  std::unique_ptr<Loss> loss_;
+  std::unique_ptr<Objective> objective_;
   std::vector<ParameterView> views_;
   // The padding after each tensor: its gradient is zero, so that it stays zero.
   std::vector<ParameterView> gaps_;
@@ -225,9 +215,9 @@ class ModelImpl final : public Model {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(Device* device, const ModelPlan& plan, const v1::LossSpec& loss,
-                                                     DType type, int64_t max_rows) {
+                                                     DType type, int64_t max_rows, const MetricsPlan& metrics) {
   auto model = std::make_unique<ModelImpl>(device, type, max_rows);
-  LOCKSTEP_RETURN_IF_ERROR(model->Build(plan, loss));
+  LOCKSTEP_RETURN_IF_ERROR(model->Build(plan, loss, metrics));
   return model;
 }
 

@@ -27,9 +27,8 @@ namespace fs = std::filesystem;
 constexpr const char* kParameters = "parameters.safetensors";
 constexpr const char* kOptimizer = "optimizer.safetensors";
 constexpr const char* kManifest = "manifest.json";
-constexpr const char* kEpochSums = "epoch_sums";
+constexpr const char* kTrainer = "trainer";
 constexpr const char* kPrefix = "step-";
-constexpr int kEpochSumCount = LossSums::kCount + 2;
 
 // A tensor's name and where its bytes are: one entry per parameter of a flat array.
 std::vector<TensorToWrite> Views(const std::vector<ParameterView>& views, const std::string& prefix,
@@ -57,29 +56,14 @@ absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step, 
   return SavedFile{path, std::move(sha256), static_cast<int64_t>(fs::file_size(path, error))};
 }
 
-std::vector<double> Pack(const Reporter::EpochSums& s) {
-  return {s.sums.loss,
-          s.sums.correct,
-          s.sums.squared_error,
-          s.sums.target,
-          s.sums.target_squared,
-          static_cast<double>(s.rows),
-          static_cast<double>(s.steps)};
-}
-
-Reporter::EpochSums Unpack(const double* v) {
-  return {{.loss = v[0], .correct = v[1], .squared_error = v[2], .target = v[3], .target_squared = v[4]},
-          static_cast<int64_t>(v[5]),
-          static_cast<int64_t>(v[6])};
-}
-
 absl::Status SaveState(const std::string& path, const CheckpointImage& image, const std::vector<ParameterView>& views) {
   std::vector<TensorToWrite> tensors;
   for (const auto& [name, flat] : image.state) {
     std::ranges::move(Views(views, name + "/", flat), std::back_inserter(tensors));
   }
-  const std::vector<double> sums = Pack(image.epoch_sums);
-  tensors.push_back({kEpochSums, "F64", Shape{kEpochSumCount}, std::as_bytes(std::span(sums))});
+  std::vector<double> trainer(image.trainer.packed_size());
+  image.trainer.Pack(trainer);
+  tensors.push_back({kTrainer, "F64", Shape{static_cast<int64_t>(trainer.size())}, std::as_bytes(std::span(trainer))});
   return WriteSafetensors(path, tensors, {{"format", "lockstep"}, {"step", absl::StrCat(image.step)}});
 }
 
@@ -230,7 +214,8 @@ absl::StatusOr<SavedFile> SaveCheckpoint(const std::string& output_dir, const Ch
   return saved;
 }
 
-absl::StatusOr<Restored> LoadCheckpoint(const std::string& folder, Device& device, Model& model, Optimizer& optimizer) {
+absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder, Device& device, Model& model, Optimizer& optimizer,
+                                       TrainerState& trainer) {
   LOCKSTEP_ASSIGN_OR_RETURN(const int64_t step, VerifyManifest(folder));
   const std::string parameters = fs::path(folder) / kParameters;
   LOCKSTEP_ASSIGN_OR_RETURN(const SafetensorsFile weights, ReadSafetensors(parameters));
@@ -241,12 +226,16 @@ absl::StatusOr<Restored> LoadCheckpoint(const std::string& folder, Device& devic
     LOCKSTEP_RETURN_IF_ERROR(Fill(state, state_path, name + "/", device, model, tensor));
   }
   for (const TensorRead& t : state.tensors) {
-    if (t.name != kEpochSums || t.bytes.size() != kEpochSumCount * sizeof(double)) continue;
-    double values[kEpochSumCount];
-    std::memcpy(values, t.bytes.data(), sizeof(values));
-    return Restored{step, Unpack(values)};
+    if (t.name != kTrainer || t.dtype != "F64") continue;
+    // The file's bytes need not lie where a double may.
+    std::vector<double> packed(t.bytes.size() / sizeof(double));
+    std::memcpy(packed.data(), t.bytes.data(), packed.size() * sizeof(double));
+    if (absl::Status status = trainer.Unpack(packed); !status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(state_path, ": ", status.message()));
+    }
+    return step;
   }
-  return absl::InvalidArgumentError(absl::StrCat(state_path, ": no tensor ", kEpochSums));
+  return absl::InvalidArgumentError(absl::StrCat(state_path, ": no tensor ", kTrainer));
 }
 
 absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step, Device& device, Model& model) {

@@ -14,7 +14,7 @@
 #include "worker/device/device.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
-#include "worker/train/reporter.h"
+#include "worker/train/trainer_state.h"
 
 namespace lockstep {
 
@@ -31,7 +31,7 @@ struct CheckpointImage {
   std::vector<std::byte> parameters;
   // By name.
   std::vector<std::pair<std::string, std::vector<std::byte>>> state;
-  Reporter::EpochSums epoch_sums;
+  TrainerState trainer;
   // How good the model is, greater is better, where it was just evaluated.
   std::optional<double> score;
 
@@ -55,13 +55,11 @@ absl::StatusOr<SavedFile> SaveCheckpoint(const std::string& output_dir, const Ch
 // The folder of the checkpoint after `step` steps.
 std::string CheckpointFolder(const std::string& output_dir, int64_t step);
 
-struct Restored {
-  int64_t step = 0;
-  Reporter::EpochSums epoch_sums;
-};
-// Verifies every hash, then fills in the parameters and the optimizer's state. DATA_LOSS names the
-// file that is damaged; INVALID_ARGUMENT where the tensors are not this model's.
-absl::StatusOr<Restored> LoadCheckpoint(const std::string& folder, Device& device, Model& model, Optimizer& optimizer);
+// Verifies every hash, then fills in the parameters, the optimizer's state and the trainer's, whose
+// lengths are those of this job; returns the step. DATA_LOSS names the file that is damaged;
+// INVALID_ARGUMENT where the tensors are not this model's.
+absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder, Device& device, Model& model, Optimizer& optimizer,
+                                       TrainerState& trainer);
 
 // The trained model: output_dir/model.safetensors, one tensor per parameter, nothing else in it that
 // depends on when or where it was trained.

@@ -28,12 +28,11 @@ CheckpointSaver::~CheckpointSaver() {
   thread_.join();
 }
 
-void CheckpointSaver::Save(int64_t step, int64_t generation, const Reporter::EpochSums& epoch_sums,
-                           std::optional<double> score) {
+void CheckpointSaver::Save(int64_t step, int64_t generation, const TrainerState& trainer, std::optional<double> score) {
   Flush();
   image_.step = step;
   image_.generation = generation;
-  image_.epoch_sums = epoch_sums;
+  image_.trainer = trainer;
   image_.score = score;
   image_.Capture(*device_, *model_, *optimizer_);
   const std::lock_guard lock(mutex_);

@@ -24,7 +24,7 @@ class CheckpointSaver {
   ~CheckpointSaver();
 
   // Copies the state after `step` steps and returns; waits first where an earlier one is being written.
-  void Save(int64_t step, int64_t generation, const Reporter::EpochSums& epoch_sums, std::optional<double> score);
+  void Save(int64_t step, int64_t generation, const TrainerState& trainer, std::optional<double> score);
   // Waits until nothing is being written.
   void Flush();
 

@@ -7,6 +7,14 @@
 
 namespace lockstep {
 
+namespace {
+
+void Add(std::span<const double> from, std::span<double> to) {
+  for (size_t i = 0; i < from.size(); ++i) to[i] += from[i];
+}
+
+}  // namespace
+
 Evaluator::Evaluator(Device* device, Communicator* communicator, Model* model, Sampler* sampler, Tensor stats,
                      Progress* progress)
     : device_(device),
@@ -16,36 +24,54 @@ Evaluator::Evaluator(Device* device, Communicator* communicator, Model* model, S
       stats_(stats),
       progress_(progress),
       chunks_((sampler->samples() + kChunkRows - 1) / kChunkRows),
-      all_(static_cast<size_t>(chunks_ * stats.elements())) {
+      ordered_(static_cast<size_t>(model->objective().ordered_width())),
+      all_(static_cast<size_t>(chunks_) * ordered_),
+      chunk_(static_cast<size_t>(stats.elements())),
+      total_(chunk_.size()) {
+  const size_t counts = chunk_.size() - ordered_;
+  counts_.resize(static_cast<size_t>(communicator_->size()) * counts);
   const auto block = [&](int rank) {
     const int64_t first = rank * chunks_ / communicator_->size(), end = (rank + 1) * chunks_ / communicator_->size();
-    const int64_t width = stats_.elements();
-    return std::as_writable_bytes(std::span(all_.data() + first * width, static_cast<size_t>((end - first) * width)));
+    return std::as_writable_bytes(
+        std::span(all_).subspan(static_cast<size_t>(first) * ordered_, static_cast<size_t>(end - first) * ordered_));
+  };
+  const auto counts_of = [&](int rank) {
+    return std::as_writable_bytes(std::span(counts_).subspan(static_cast<size_t>(rank) * counts, counts));
   };
   for (int peer = 0; peer < communicator_->size(); ++peer) {
     if (peer == communicator_->rank()) continue;
     sends_.push_back({peer, block(communicator_->rank())});
     receives_.push_back({peer, block(peer)});
+    if (counts == 0) continue;
+    sends_.push_back({peer, counts_of(communicator_->rank())});
+    receives_.push_back({peer, counts_of(peer)});
   }
 }
 
-absl::StatusOr<LossSums> Evaluator::Run() {
-  const int64_t width = stats_.elements();
+absl::StatusOr<std::span<const double>> Evaluator::Run() {
   const int64_t rank = communicator_->rank(), size = communicator_->size();
+  const size_t counts = chunk_.size() - ordered_;
+  const std::span<double> mine = std::span(counts_).subspan(static_cast<size_t>(rank) * counts, counts);
+  std::ranges::fill(mine, 0.0);
   for (int64_t chunk = rank * chunks_ / size; chunk < (rank + 1) * chunks_ / size; ++chunk) {
     const int64_t first = chunk * kChunkRows;
     const int64_t rows = std::min(kChunkRows, sampler_->samples() - first);
     device_->Fill(stats_, 0);
     model_->Evaluate(sampler_->InOrder(first, rows), stats_);
-    device_->CopyToHost(all_.data() + chunk * width, stats_.data, stats_.bytes());
+    device_->CopyToHost(chunk_.data(), stats_.data, stats_.bytes());
+    std::ranges::copy(std::span(chunk_).first(ordered_), all_.begin() + chunk * static_cast<int64_t>(ordered_));
+    Add(std::span(chunk_).subspan(ordered_), mine);
     progress_->Advance();
   }
   LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(sends_, receives_));
-  std::vector<double> total(static_cast<size_t>(width), 0.0);
+  std::ranges::fill(total_, 0.0);
   for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
-    for (int64_t i = 0; i < width; ++i) total[i] += all_[chunk * width + i];
+    Add(std::span(all_).subspan(static_cast<size_t>(chunk) * ordered_, ordered_), total_);
   }
-  return model_->loss().Sums(total.data());
+  for (int64_t r = 0; r < size; ++r) {
+    Add(std::span(counts_).subspan(static_cast<size_t>(r) * counts, counts), std::span(total_).subspan(ordered_));
+  }
+  return total_;
 }
 
 }  // namespace lockstep

@@ -10,35 +10,36 @@ namespace {
 // Often enough for a live picture, seldom enough to cost nothing.
 constexpr std::chrono::milliseconds kRange{200};
 
-void Add(LossSums& to, const LossSums& from) {
-  to.loss += from.loss;
-  to.correct += from.correct;
-  to.squared_error += from.squared_error;
-  to.target += from.target;
-  to.target_squared += from.target_squared;
+void Add(std::span<const double> from, std::vector<double>& to) {
+  for (size_t i = 0; i < from.size(); ++i) to[i] += from[i];
 }
 
 }  // namespace
 
-Reporter::Reporter(const Clock* clock, bool classification, int64_t total_steps, int64_t generation)
-    : clock_(clock), classification_(classification), total_steps_(total_steps), generation_(generation) {}
+Reporter::Reporter(const Clock* clock, int64_t total_steps, int64_t generation)
+    : clock_(clock), total_steps_(total_steps), generation_(generation) {}
+
+void Reporter::SetObjective(const Objective* objective) {
+  objective_ = objective;
+  sums_.assign(static_cast<size_t>(objective->width()), 0.0);
+}
 
 void Reporter::Begin(int64_t step) {
   began_ = clock_->Now();
   first_step_ = step;
   steps_ = 0;
   rows_ = 0;
-  sums_ = {};
+  std::ranges::fill(sums_, 0.0);
   seconds_ = {};
 }
 
-void Reporter::AddStep(const LossSums& sums, int64_t rows, const StepSeconds& seconds) {
+void Reporter::AddStep(std::span<const double> sums, int64_t rows, const StepSeconds& seconds, TrainerState& state) {
   ++steps_;
   rows_ += rows;
-  Add(sums_, sums);
-  Add(epoch_sums.sums, sums);
-  epoch_sums.rows += rows;
-  ++epoch_sums.steps;
+  Add(sums, sums_);
+  Add(sums, state.sums);
+  state.rows += rows;
+  ++state.steps;
   newest_[newest_count_++ % newest_.size()] = static_cast<float>(seconds.total());
   seconds_.lease += seconds.lease;
   seconds_.data += seconds.data;
@@ -71,9 +72,9 @@ v1::StepsCommitted Reporter::Take(double learning_rate) {
   if (steps_ == 0) return range;
   const double seconds = std::chrono::duration<double>(clock_->Now() - began_).count();
   // Without a row where no step of the range was applied.
-  const double rows = static_cast<double>(std::max<int64_t>(1, rows_));
-  range.set_loss(sums_.loss / rows);
-  if (classification_) range.set_accuracy(sums_.correct / rows);
+  const int64_t rows = std::max<int64_t>(1, rows_);
+  range.set_loss(sums_[0] / static_cast<double>(rows));
+  if (const auto accuracy = objective_->Value("accuracy", sums_, rows)) range.set_accuracy(*accuracy);
   range.set_learning_rate(learning_rate);
   range.set_samples(rows_);
   range.set_samples_per_second(seconds > 0 ? static_cast<double>(rows_) / seconds : 0);
@@ -87,20 +88,6 @@ v1::StepsCommitted Reporter::Take(double learning_rate) {
   phases.set_optimizer_seconds(seconds_.optimizer / n);
   Begin(first_step_ + steps_);
   return range;
-}
-
-Scores Score(const LossSums& sums, int64_t rows, int64_t target_width, bool classification) {
-  const double n = static_cast<double>(rows);
-  Scores scores{.loss = sums.loss / n, .classification = classification};
-  if (classification) {
-    scores.accuracy = sums.correct / n;
-    return scores;
-  }
-  const double values = n * static_cast<double>(target_width);
-  const double spread = sums.target_squared - sums.target * sums.target / values;
-  // A constant target has nothing to explain.
-  scores.r_squared = spread > 0 ? 1.0 - sums.squared_error / spread : 0.0;
-  return scores;
 }
 
 }  // namespace lockstep

@@ -36,15 +36,15 @@ struct Header {
 };
 static_assert(sizeof(Header) <= kPage && std::atomic<int64_t>::is_always_lock_free);
 
-// What the payload is made of, in order, and the epoch's sums last.
+// What the payload is made of, in order, and the trainer's state last.
 std::vector<Tensor> Parts(Model& model, Optimizer& optimizer) {
   std::vector<Tensor> parts{model.parameters()};
   for (const auto& [name, tensor] : optimizer.State()) parts.push_back(tensor);
   return parts;
 }
 
-size_t PayloadBytes(const std::vector<Tensor>& parts) {
-  size_t bytes = sizeof(Reporter::EpochSums);
+size_t PayloadBytes(const std::vector<Tensor>& parts, const TrainerState& trainer) {
+  size_t bytes = trainer.packed_size() * sizeof(double);
   for (const Tensor& part : parts) bytes += part.bytes();
   return bytes;
 }
@@ -74,10 +74,10 @@ class Mapping {
 
 class FileSnapshotWriter final : public SnapshotWriter {
  public:
-  FileSnapshotWriter(Mapping mapping, Device* device, std::vector<Tensor> parts)
-      : mapping_(std::move(mapping)), device_(device), parts_(std::move(parts)) {}
+  FileSnapshotWriter(Mapping mapping, Device* device, std::vector<Tensor> parts, size_t trainer_size)
+      : mapping_(std::move(mapping)), device_(device), parts_(std::move(parts)), trainer_(trainer_size) {}
 
-  void Write(int index, int64_t step, const Reporter::EpochSums& epoch_sums) override {
+  void Write(int index, int64_t step, const TrainerState& trainer) override {
     Slot& slot = mapping_.header().slots[index];
     slot.valid.store(0, std::memory_order_release);
     std::byte* const begin = mapping_.payload(index);
@@ -86,7 +86,8 @@ class FileSnapshotWriter final : public SnapshotWriter {
       device_->CopyToHost(to, part.data, part.bytes());
       to += part.bytes();
     }
-    std::memcpy(to, &epoch_sums, sizeof(epoch_sums));
+    trainer.Pack(trainer_);
+    std::memcpy(to, trainer_.data(), trainer_.size() * sizeof(double));
     const std::string digest = FastDigest({begin, mapping_.header().payload_bytes});
     std::memcpy(slot.digest, digest.data(), sizeof(slot.digest));
     slot.valid.store(step + 1, std::memory_order_release);
@@ -96,6 +97,7 @@ class FileSnapshotWriter final : public SnapshotWriter {
   Mapping mapping_;
   Device* device_;
   std::vector<Tensor> parts_;
+  std::vector<double> trainer_;
 };
 
 absl::Status Failed(const std::string& path, const char* what, int error) {
@@ -105,9 +107,10 @@ absl::Status Failed(const std::string& path, const char* what, int error) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SnapshotWriter>> SnapshotWriter::Create(const std::string& path, Device* device,
-                                                                       Model* model, Optimizer* optimizer) {
+                                                                       Model* model, Optimizer* optimizer,
+                                                                       const TrainerState& trainer) {
   std::vector<Tensor> parts = Parts(*model, *optimizer);
-  const size_t payload = PayloadBytes(parts);
+  const size_t payload = PayloadBytes(parts, trainer);
   const size_t bytes = kPage + kSlots * RoundUp(payload);
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0) return Failed(path, "cannot create", errno);
@@ -123,13 +126,13 @@ absl::StatusOr<std::unique_ptr<SnapshotWriter>> SnapshotWriter::Create(const std
   Mapping mapping(data, bytes);
   mapping.header().magic = kMagic;
   mapping.header().payload_bytes = payload;
-  return std::make_unique<FileSnapshotWriter>(std::move(mapping), device, std::move(parts));
+  return std::make_unique<FileSnapshotWriter>(std::move(mapping), device, std::move(parts), trainer.packed_size());
 }
 
-absl::StatusOr<Restored> LoadSnapshot(const std::string& path, int64_t step, Device& device, Model& model,
-                                      Optimizer& optimizer) {
+absl::Status LoadSnapshot(const std::string& path, int64_t step, Device& device, Model& model, Optimizer& optimizer,
+                          TrainerState& trainer) {
   const std::vector<Tensor> parts = Parts(model, optimizer);
-  const size_t payload = PayloadBytes(parts);
+  const size_t payload = PayloadBytes(parts, trainer);
   const size_t bytes = kPage + kSlots * RoundUp(payload);
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return absl::NotFoundError(absl::StrCat(path, ": cannot open: ", std::strerror(errno)));
@@ -153,9 +156,9 @@ absl::StatusOr<Restored> LoadSnapshot(const std::string& path, int64_t step, Dev
       device.CopyFromHost(part.data, from, part.bytes());
       from += part.bytes();
     }
-    Restored restored{step, {}};
-    std::memcpy(&restored.epoch_sums, from, sizeof(restored.epoch_sums));
-    return restored;
+    std::vector<double> packed(trainer.packed_size());
+    std::memcpy(packed.data(), from, packed.size() * sizeof(double));
+    return trainer.Unpack(packed);
   }
   return absl::NotFoundError(absl::StrCat(path, ": no whole snapshot of step ", step));
 }

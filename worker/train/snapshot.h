@@ -21,16 +21,16 @@ class SnapshotWriter {
   static constexpr int kSlots = 3;
 
   // Makes the file; it must not exist. RESOURCE_EXHAUSTED where shared memory is short. Model and
-  // optimizer outlive the writer.
+  // optimizer outlive the writer; `trainer` has the lengths of every state that will be written.
   static absl::StatusOr<std::unique_ptr<SnapshotWriter>> Create(const std::string& path, Device* device, Model* model,
-                                                                Optimizer* optimizer);
+                                                                Optimizer* optimizer, const TrainerState& trainer);
   virtual ~SnapshotWriter() = default;
   // Overwrites a slot with the state after `step` steps.
-  virtual void Write(int index, int64_t step, const Reporter::EpochSums& epoch_sums) = 0;
+  virtual void Write(int index, int64_t step, const TrainerState& trainer) = 0;
 };
 
 // Fills in the state after exactly `step` steps. NOT_FOUND or DATA_LOSS where it is not there whole.
-absl::StatusOr<Restored> LoadSnapshot(const std::string& path, int64_t step, Device& device, Model& model,
-                                      Optimizer& optimizer);
+absl::Status LoadSnapshot(const std::string& path, int64_t step, Device& device, Model& model, Optimizer& optimizer,
+                          TrainerState& trainer);
 
 }  // namespace lockstep

@@ -35,29 +35,32 @@ StateKeeper::StateKeeper(KeeperOptions options, Device* device, Model* model, Op
 
 StateKeeper::~StateKeeper() = default;
 
-absl::StatusOr<Reporter::EpochSums> StateKeeper::Restore() {
+absl::StatusOr<TrainerState> StateKeeper::Restore() {
   if (options_.roll_back_step.has_value()) {
     if (absl::Status status = RestoreRollBack(); !status.ok()) return ResumeUnusable(std::move(status));
   }
-  absl::StatusOr<Restored> restored = Restored{.step = options_.first_step, .epoch_sums = {}};
+  TrainerState trainer = options_.trainer;
+  absl::Status restored;
   if (!options_.resume_snapshot.empty()) {
-    restored = LoadSnapshot(options_.resume_snapshot, options_.first_step, *device_, *model_, *optimizer_);
+    restored = LoadSnapshot(options_.resume_snapshot, options_.first_step, *device_, *model_, *optimizer_, trainer);
   } else if (!options_.resume_checkpoint.empty()) {
-    restored = LoadCheckpoint(options_.resume_checkpoint, *device_, *model_, *optimizer_);
-    if (restored.ok() && restored->step != options_.first_step) {
+    const absl::StatusOr<int64_t> step =
+        LoadCheckpoint(options_.resume_checkpoint, *device_, *model_, *optimizer_, trainer);
+    restored = step.status();
+    if (step.ok() && *step != options_.first_step) {
       restored = absl::DataLossError(
-          absl::StrCat(options_.resume_checkpoint, " is of step ", restored->step, ", not ", options_.first_step));
+          absl::StrCat(options_.resume_checkpoint, " is of step ", *step, ", not ", options_.first_step));
     }
   }
-  if (!restored.ok()) return ResumeUnusable(restored.status());
+  if (!restored.ok()) return ResumeUnusable(restored);
   if (options_.saves && !options_.snapshot_path.empty()) {
-    auto writer = SnapshotWriter::Create(options_.snapshot_path, device_, model_, optimizer_);
+    auto writer = SnapshotWriter::Create(options_.snapshot_path, device_, model_, optimizer_, trainer);
     if (writer.ok()) snapshots_ = std::move(*writer);
     if (!writer.ok()) {
       Warn(absl::StrCat("after a worker's death training goes on from a checkpoint: ", writer.status().message()));
     }
   }
-  return restored->epoch_sums;
+  return trainer;
 }
 
 absl::Status StateKeeper::RestoreRollBack() {
@@ -65,13 +68,14 @@ absl::Status StateKeeper::RestoreRollBack() {
     const bool is_first = *options_.roll_back_step == options_.first_step && !options_.resume_checkpoint.empty();
     const std::string folder =
         is_first ? options_.resume_checkpoint : CheckpointFolder(options_.output_dir, *options_.roll_back_step);
-    LOCKSTEP_RETURN_IF_ERROR(LoadCheckpoint(folder, *device_, *model_, *optimizer_).status());
+    TrainerState unused = options_.trainer;
+    LOCKSTEP_RETURN_IF_ERROR(LoadCheckpoint(folder, *device_, *model_, *optimizer_, unused).status());
   }
   MarkRollBack();
   return absl::OkStatus();
 }
 
-bool StateKeeper::Snapshot(int64_t step, const Reporter::EpochSums& epoch_sums, bool wait) {
+bool StateKeeper::Snapshot(int64_t step, const TrainerState& trainer, bool wait) {
   if (snapshots_ == nullptr) return false;
   int slot = FreeSlot();
   if (slot < 0 && wait) {
@@ -81,7 +85,7 @@ bool StateKeeper::Snapshot(int64_t step, const Reporter::EpochSums& epoch_sums, 
   if (slot < 0) return false;
   slot_ = slot;
   const auto began = clock_->Now();
-  snapshots_->Write(slot_, step, epoch_sums);
+  snapshots_->Write(slot_, step, trainer);
   snapshot_seconds_ = std::chrono::duration<double>(clock_->Now() - began).count();
   return true;
 }
@@ -103,8 +107,8 @@ int StateKeeper::FreeSlot() {
   return -1;
 }
 
-void StateKeeper::Save(int64_t step, const Reporter::EpochSums& epoch_sums, std::optional<double> score) {
-  if (saver_ != nullptr) saver_->Save(step, options_.generation, epoch_sums, score);
+void StateKeeper::Save(int64_t step, const TrainerState& trainer, std::optional<double> score) {
+  if (saver_ != nullptr) saver_->Save(step, options_.generation, trainer, score);
 }
 
 void StateKeeper::Flush() {

@@ -35,6 +35,8 @@ struct KeeperOptions {
   // The file of this group's snapshots; empty: none are made.
   std::string snapshot_path;
   KeepPolicy keep;
+  // The trainer's state to start with; its lengths are those of every state that is kept.
+  TrainerState trainer;
   // The step whose state RollBack goes back to, at first; nullopt: RollBack is never called.
   std::optional<int64_t> roll_back_step;
 };
@@ -47,19 +49,19 @@ class StateKeeper {
               const Clock* clock, Failpoints* failpoints);
   ~StateKeeper();
 
-  // Fills in the state to start from. Failures are marked ResumeUnusable.
-  absl::StatusOr<Reporter::EpochSums> Restore();
+  // Fills in the state to start from, and returns the trainer's. Failures are marked ResumeUnusable.
+  absl::StatusOr<TrainerState> Restore();
 
   // Keeps the state after `step` steps in shared memory. False where it did not: no memory, another
   // rank's business, or all that is there may be needed. `wait`: for some seconds, until it is not.
-  bool Snapshot(int64_t step, const Reporter::EpochSums& epoch_sums, bool wait);
+  bool Snapshot(int64_t step, const TrainerState& trainer, bool wait);
   // The report that tells the coordinator of the newest snapshot.
   void SnapshotReported(int64_t report) { slot_reports_[slot_] = report; }
   // What the newest snapshot cost.
   double snapshot_seconds() const { return snapshot_seconds_; }
 
   // Begins to write a checkpoint and returns; success and failure are reported from another thread.
-  void Save(int64_t step, const Reporter::EpochSums& epoch_sums, std::optional<double> score);
+  void Save(int64_t step, const TrainerState& trainer, std::optional<double> score);
   // Waits until all that was begun is written.
   void Flush();
   // Writes the trained model. Where the disk fails it says so once and tries again until it can, or

@@ -13,7 +13,7 @@ namespace lockstep {
 
 namespace {
 
-// Behind the loss's own sums, each rank's wishes ride along in the reduction: where any rank's is not
+// Behind the objective's sums, each rank's wishes ride along in the reduction: where any rank's is not
 // zero, all ranks stop after this very step.
 constexpr int kStopScalar = 0;
 constexpr int kCheckpointScalar = 1;
@@ -37,7 +37,7 @@ Trainer::Trainer(TrainerConfig config, Device* device, Communicator* communicato
       digest_interval_(config_.spec.training().digest_interval_steps() > 0
                            ? config_.spec.training().digest_interval_steps()
                            : kDefaultDigestInterval),
-      reporter_(clock, config_.plan.dataset.classification, config_.plan.total_steps, config_.generation) {}
+      reporter_(clock, config_.plan.total_steps, config_.generation) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, Device* device,
                                                          Communicator* communicator, const Dataset* dataset,
@@ -52,7 +52,8 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   const v1::JobSpec& spec = config_.spec;
   const int64_t shard_rows = step_plan_.max_shard_rows();
   LOCKSTEP_ASSIGN_OR_RETURN(model_, Model::Create(device_, config_.plan.model, spec.loss(), DType::kF32,
-                                                  std::max(shard_rows, Evaluator::kChunkRows)));
+                                                  std::max(shard_rows, Evaluator::kChunkRows),
+                                                  PlanMetrics(spec, config_.plan.model.output.elements())));
   model_->Initialize(spec.seed());
   const int64_t elements = model_->parameters().elements();
   LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32));
@@ -60,12 +61,13 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                             Sampler::Create(device_, dataset.train(), dataset.sample_shape(), shard_rows));
   LOCKSTEP_ASSIGN_OR_RETURN(test_sampler_,
                             Sampler::Create(device_, dataset.test(), dataset.sample_shape(), Evaluator::kChunkRows));
-  const int width = model_->loss().stats_width();
+  const int width = model_->stats_width();
   LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_, device_->Allocate(static_cast<size_t>(width + 1) * sizeof(double)));
   stats_ = {stats_buffer_->data(), Shape{width}, DType::kF64};
   flag_ = {static_cast<double*>(stats_buffer_->data()) + width, Shape{1}, DType::kF64};
   evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_,
                                            &link_->progress());
+  reporter_.SetObjective(&model_->objective());
   reducer_ = std::make_unique<TreeReducer>(communicator_, config_.plan.logical_shards, elements, width + kWishes);
 
   KeeperOptions options{.first_step = config_.first_step,
@@ -75,13 +77,14 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                         .generation = config_.generation,
                         .output_dir = config_.output_dir,
                         .snapshot_path = config_.snapshot_path};
+  options.trainer.sums.assign(static_cast<size_t>(width), 0.0);
   options.keep.newest = spec.training().keep_checkpoints() > 0 ? spec.training().keep_checkpoints() : kDefaultKeep;
   if (spec.training().non_finite() == v1::NON_FINITE_POLICY_ROLL_BACK) {
     options.roll_back_step = CheckpointStep(config_.first_step);
   }
   keeper_ = std::make_unique<StateKeeper>(std::move(options), device_, model_.get(), optimizer_.get(), link_, clock_,
                                           failpoints_);
-  LOCKSTEP_ASSIGN_OR_RETURN(reporter_.epoch_sums, keeper_->Restore());
+  LOCKSTEP_ASSIGN_OR_RETURN(state_, keeper_->Restore());
   return absl::OkStatus();
 }
 
@@ -110,7 +113,7 @@ absl::StatusOr<Trainer::Result> Trainer::Run() {
   reporter_.Begin(step);
   epoch_began_ = Seconds();
   // The state was kept after an epoch's last step and before its evaluation.
-  if (reporter_.epoch_sums.steps > 0 && step_plan_.At(step - 1).ends_epoch) {
+  if (state_.steps > 0 && step_plan_.At(step - 1).ends_epoch) {
     LOCKSTEP_RETURN_IF_ERROR(EndEpoch(step));
   }
   while (step < total && !stop_) {
@@ -146,15 +149,14 @@ absl::Status Trainer::Step(int64_t step) {
   seconds.allreduce += before_update - before_reduction;
 
   const std::span<const double> sums = reducer_->scalar_sums();
-  const int width = model_->loss().stats_width();
-  const LossSums loss_sums = model_->loss().Sums(sums.data());
+  const int width = model_->stats_width();
   stop_ = sums[width + kStopScalar] != 0;
   stop_with_checkpoint_ = sums[width + kCheckpointScalar] != 0;
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.before_apply"));
   const Tensor gradient{reducer_->sum().data(), model_->parameters().shape, DType::kF32};
   // All ranks hold the same sums, so all decide the same.
-  const bool finite = std::isfinite(loss_sums.loss) && GradientIsFinite(gradient);
+  const bool finite = std::isfinite(sums[0]) && GradientIsFinite(gradient);
   if (finite) {
     optimizer_->Step(*device_, model_->parameters(), gradient,
                      LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step), step);
@@ -162,7 +164,7 @@ absl::Status Trainer::Step(int64_t step) {
     LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place));
   }
   seconds.optimizer = Seconds() - before_update;
-  reporter_.AddStep(finite ? loss_sums : LossSums{}, finite ? place.rows : 0, seconds);
+  reporter_.AddStep(finite ? sums.first(width) : sums.first(0), finite ? place.rows : 0, seconds, state_);
   return HitFailpoint(failpoints_, "step.after_apply");
 }
 
@@ -176,7 +178,7 @@ void Trainer::ComputeShard(int64_t step, const StepPlace& place, int shard, Step
       .device = device_, .training = true, .seed = config_.spec.seed(), .step = step, .first_row = rows.first};
   const Tensor gradient{reducer_->shard_gradient().data(), model_->parameters().shape, DType::kF32};
   const std::span<double> scalars = reducer_->shard_scalars();
-  const int width = model_->loss().stats_width();
+  const int width = model_->stats_width();
   double forward = 0;
   device_->Fill(stats_, 0);
   model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradient, stats_, &forward);
@@ -227,44 +229,40 @@ absl::Status Trainer::AfterStep(int64_t step) {
   if (ends_epoch) return EndEpoch(step);
   const bool due = CheckpointStep(step) == step && step < total;
   if (due) keeper_->MarkRollBack();
-  if (due || (stop_ && stop_with_checkpoint_)) keeper_->Save(step, reporter_.epoch_sums, std::nullopt);
+  if (due || (stop_ && stop_with_checkpoint_)) keeper_->Save(step, state_, std::nullopt);
   return absl::OkStatus();
 }
 
+absl::StatusOr<EpochScores> Trainer::ScoreEpoch() {
+  const Objective& objective = model_->objective();
+  EpochScores scores{objective.Score(state_.sums, std::max<int64_t>(1, state_.rows), /*training=*/true), {}};
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::span<const double> test, evaluator_->Run());
+  const int64_t samples = test_sampler_->samples();
+  if (samples > 0) scores.test = objective.Score(test, samples, /*training=*/false);
+  return scores;
+}
+
 absl::Status Trainer::EndEpoch(int64_t step) {
-  LOCKSTEP_ASSIGN_OR_RETURN(const LossSums test_sums, evaluator_->Run());
-  const Reporter::EpochSums train = std::exchange(reporter_.epoch_sums, {});
+  LOCKSTEP_ASSIGN_OR_RETURN(const EpochScores scores, ScoreEpoch());
+  state_.BeginEpoch();
+  score_ = -(scores.test.has_value() ? *scores.test : scores.train).loss;
   if (communicator_->rank() == 0) {
-    const bool classification = config_.plan.dataset.classification;
-    const int64_t target_width = config_.plan.dataset.target_width;
-    const Scores train_scores = Score(train.sums, std::max<int64_t>(1, train.rows), target_width, classification);
     v1::SessionRequest report;
     v1::EpochCompleted& epoch = *report.mutable_epoch_completed();
     epoch.set_epoch(step_plan_.At(step - 1).epoch + 1);
     epoch.set_total_epochs(config_.spec.training().epochs());
     epoch.set_step(step);
-    epoch.set_train_loss(train_scores.loss);
-    score_ = -train_scores.loss;
-    if (classification) epoch.set_train_accuracy(train_scores.accuracy);
-    if (test_sampler_->samples() > 0) {
-      const Scores scores = Score(test_sums, test_sampler_->samples(), target_width, classification);
-      epoch.set_test_loss(scores.loss);
-      score_ = -scores.loss;
-      if (classification) {
-        epoch.set_test_accuracy(scores.accuracy);
-      } else {
-        epoch.set_test_r_squared(scores.r_squared);
-      }
-    }
+    scores.Report(epoch);
+    epoch.set_learning_rate(LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step - 1));
     epoch.set_digest(Digest());
     epoch.set_epoch_seconds(Seconds() - epoch_began_);
     link_->Report(std::move(report));
   }
   if (CheckpointStep(step) == step && step < config_.plan.total_steps) {
     keeper_->MarkRollBack();
-    keeper_->Save(step, reporter_.epoch_sums, score_);
+    keeper_->Save(step, state_, score_);
   } else if (stop_ && stop_with_checkpoint_) {
-    keeper_->Save(step, reporter_.epoch_sums, score_);
+    keeper_->Save(step, state_, score_);
   }
   epoch_began_ = Seconds();
   reporter_.Begin(step);
@@ -307,7 +305,7 @@ absl::Status Trainer::Commit(int64_t step, bool last) {
   *commit.mutable_steps() = std::move(range);
   commit.mutable_digests()->Swap(&digests_);
   digests_.Clear();
-  commit.set_snapshot(keeper_->Snapshot(step, reporter_.epoch_sums, last));
+  commit.set_snapshot(keeper_->Snapshot(step, state_, last));
   const bool kept = commit.snapshot();
   const int64_t number = link_->Report(std::move(report));
   if (kept) keeper_->SnapshotReported(number);

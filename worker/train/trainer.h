@@ -17,11 +17,13 @@
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
 #include "worker/train/coordinator_link.h"
+#include "worker/train/epoch_scores.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/reporter.h"
 #include "worker/train/sampler.h"
 #include "worker/train/state_keeper.h"
 #include "worker/train/step_plan.h"
+#include "worker/train/trainer_state.h"
 
 namespace lockstep {
 
@@ -75,6 +77,8 @@ class Trainer {
   // What is due once `step` steps are done.
   absl::Status AfterStep(int64_t step);
   absl::Status EndEpoch(int64_t step);
+  // Of the epoch whose last step was just done: the same on every rank.
+  absl::StatusOr<EpochScores> ScoreEpoch();
   // The step up to which `step` steps' newest checkpoint is due.
   int64_t CheckpointStep(int64_t step) const;
   void AddDigest(int64_t step);
@@ -100,12 +104,13 @@ class Trainer {
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<TreeReducer> reducer_;
   std::unique_ptr<Buffer> stats_buffer_;
-  // kF64, as wide as the loss wants, and one more for CheckFinite.
+  // kF64, as wide as the objective, and one more for CheckFinite.
   Tensor stats_;
   Tensor flag_;
   std::optional<Permutation> order_;
   int64_t order_epoch_ = -1;
   Reporter reporter_;
+  TrainerState state_;
   std::unique_ptr<StateKeeper> keeper_;
   // What the ranks agreed on in the newest step.
   bool stop_ = false;

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -54,12 +55,19 @@ class CheckpointTest : public ::testing::Test {
 
   fs::path Save(int64_t step) {
     CheckpointImage image{.step = step, .generation = 1};
+    image.trainer = Trainer(3);
     image.Capture(*device_, *model_, *optimizer_);
     const auto saved = SaveCheckpoint(folder_, image, model_->parameter_views(), {.newest = 3}, nullptr);
     EXPECT_TRUE(saved.ok()) << saved.status();
     return saved->path;
   }
-  absl::Status Load(const fs::path& folder) { return LoadCheckpoint(folder, *device_, *model_, *optimizer_).status(); }
+  absl::Status Load(const fs::path& folder) {
+    loaded_ = Trainer(0);
+    return LoadCheckpoint(folder, *device_, *model_, *optimizer_, loaded_).status();
+  }
+  static TrainerState Trainer(int64_t rows) {
+    return {.sums = {0.5, 7}, .rows = rows, .steps = 2, .extra = {static_cast<double>(rows) / 8}};
+  }
   static std::vector<fs::path> Files(const fs::path& folder) {
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
@@ -70,6 +78,7 @@ class CheckpointTest : public ::testing::Test {
   std::unique_ptr<Device> device_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
+  TrainerState loaded_;
 };
 
 TEST_F(CheckpointTest, EveryTruncationIsFound) {
@@ -108,10 +117,11 @@ TEST_F(CheckpointTest, NoBitFlipIsTakenForTheTruth) {
     const uint64_t bit = static_cast<uint64_t>(stream.Uniform(i) * static_cast<double>(bytes.size() * 8));
     bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
     WriteAll(file, bytes);
-    const auto restored = LoadCheckpoint(folder, *device_, *model_, *optimizer_);
+    TrainerState trainer = Trainer(0);
+    const auto restored = LoadCheckpoint(folder, *device_, *model_, *optimizer_, trainer);
     found += restored.ok() ? 0 : 1;
     // The step is compared with the one that the coordinator asks for.
-    if (restored.ok() && restored->step == 7) {
+    if (restored.ok() && *restored == 7) {
       EXPECT_EQ(state(), right) << file << " bit " << bit;
     }
     bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
@@ -119,6 +129,36 @@ TEST_F(CheckpointTest, NoBitFlipIsTakenForTheTruth) {
   }
   EXPECT_GT(found, kFlips * 6 / 10);
   std::printf("bit flips: %d, found: %d, harmless: %d\n", kFlips, found, kFlips - found);
+}
+
+TEST_F(CheckpointTest, TheTrainersStateComesBack) {
+  const fs::path folder = Save(7);
+  ASSERT_TRUE(Load(folder).ok());
+  EXPECT_EQ(loaded_.rows, 3);
+  EXPECT_EQ(loaded_.steps, 2);
+  EXPECT_EQ(loaded_.sums, Trainer(3).sums);
+  EXPECT_EQ(loaded_.extra, Trainer(3).extra);
+}
+
+TEST_F(CheckpointTest, ATrainersStateOfAnotherLengthIsRefused) {
+  const fs::path folder = Save(7);
+  TrainerState longer = Trainer(0);
+  longer.sums.push_back(0);
+  const auto step = LoadCheckpoint(folder, *device_, *model_, *optimizer_, longer);
+  EXPECT_EQ(step.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(step.status().message().find("other metrics"), std::string::npos) << step.status();
+  const std::string path = folder_ / "snapshot";
+  ASSERT_TRUE(SnapshotWriter::Create(path, device_.get(), model_.get(), optimizer_.get(), Trainer(0)).ok());
+  EXPECT_FALSE(LoadSnapshot(path, 0, *device_, *model_, *optimizer_, longer).ok());
+}
+
+TEST(TrainerStateTest, CountsThatAreNoneAreRefused) {
+  TrainerState state{.sums = {0}};
+  for (const double bad : {-1.0, 1e300, std::nan("")}) {
+    EXPECT_FALSE(state.Unpack(std::vector<double>{bad, 0, 0}).ok()) << bad;
+    EXPECT_FALSE(state.Unpack(std::vector<double>{0, bad, 0}).ok()) << bad;
+  }
+  EXPECT_TRUE(state.Unpack(std::vector<double>{1, 1, 0}).ok());
 }
 
 TEST_F(CheckpointTest, ADamagedFolderOfTheSameStepIsReplaced) {
@@ -140,10 +180,10 @@ TEST_F(CheckpointTest, WhatKilledGroupsLeftHalfDoneIsRemoved) {
 
 TEST_F(CheckpointTest, NoBitFlipInASnapshotIsTakenForTheTruth) {
   const std::string path = folder_ / "snapshot";
-  auto writer = SnapshotWriter::Create(path, device_.get(), model_.get(), optimizer_.get());
+  auto writer = SnapshotWriter::Create(path, device_.get(), model_.get(), optimizer_.get(), Trainer(0));
   ASSERT_TRUE(writer.ok()) << writer.status();
-  (*writer)->Write(0, 5, {.rows = 3});
-  (*writer)->Write(1, 6, {.rows = 4});
+  (*writer)->Write(0, 5, Trainer(3));
+  (*writer)->Write(1, 6, Trainer(4));
   const std::string right(model_->parameters().as<char>(), model_->parameters().bytes());
   const std::string bytes = ReadAll(path);
   const RngStream stream{6, RngPurpose::kSynthetic, 0};
@@ -153,11 +193,13 @@ TEST_F(CheckpointTest, NoBitFlipInASnapshotIsTakenForTheTruth) {
     const uint64_t bit = static_cast<uint64_t>(stream.Uniform(i) * static_cast<double>(bytes.size() * 8));
     damaged[bit / 8] = static_cast<char>(damaged[bit / 8] ^ (1 << (bit % 8)));
     WriteAll(path, damaged);
-    const auto restored = LoadSnapshot(path, 6, *device_, *model_, *optimizer_);
+    TrainerState trainer = Trainer(0);
+    const auto restored = LoadSnapshot(path, 6, *device_, *model_, *optimizer_, trainer);
     found += restored.ok() ? 0 : 1;
     if (!restored.ok()) continue;
     EXPECT_EQ(std::string(model_->parameters().as<char>(), model_->parameters().bytes()), right) << "bit " << bit;
-    EXPECT_EQ(restored->epoch_sums.rows, 4);
+    EXPECT_EQ(trainer.rows, 4);
+    EXPECT_EQ(trainer.extra, Trainer(4).extra);
   }
   // About two thirds of the bits are in the other slots.
   EXPECT_GT(found, 400);

@@ -37,7 +37,7 @@ struct Subject {
                                                    : arrays.Random(conformance::Batched(kRows, plan.output), type, 2);
     batch.rows = kRows;
     gradient = arrays.Zeros(model->parameters().shape, type);
-    stats = arrays.Zeros({model->loss().stats_width()}, DType::kF64);
+    stats = arrays.Zeros({model->stats_width()}, DType::kF64);
     context = {.device = device.get(), .training = true, .seed = 3, .step = 7, .first_row = 0};
   }
   double Step() {

@@ -3,18 +3,35 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
+#include "google/protobuf/text_format.h"
+#include "worker/train/epoch_scores.h"
+
 namespace lockstep {
 namespace {
 
+// One output for each of two classes, or one number.
+Objective MakeObjective(const std::string& loss) {
+  v1::JobSpec spec;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(loss, spec.mutable_loss()));
+  return {ModelPlan{}, spec.loss(), PlanMetrics(spec, spec.loss().has_mean_squared_error() ? 1 : 2)};
+}
+
 TEST(ReporterTest, ARangeHoldsTheMeansOfItsSteps) {
   FakeClock clock;
-  Reporter reporter(&clock, /*classification=*/true, 100, 3);
+  const Objective objective = MakeObjective("sparse_categorical_crossentropy { from_logits: true }");
+  TrainerState state{.sums = {0, 0}};
+  Reporter reporter(&clock, 100, 3);
+  reporter.SetObjective(&objective);
   reporter.Begin(10);
-  reporter.AddStep({.loss = 32, .correct = 8}, 32,
-                   {.data = 1, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5});
+  // Loss and right predictions.
+  reporter.AddStep(std::vector<double>{32, 8}, 32,
+                   {.data = 1, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5}, state);
   EXPECT_FALSE(reporter.Due());
-  reporter.AddStep({.loss = 16, .correct = 8}, 16,
-                   {.data = 3, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5});
+  reporter.AddStep(std::vector<double>{16, 8}, 16,
+                   {.data = 3, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5}, state);
   clock.Advance(std::chrono::milliseconds(500));
   EXPECT_TRUE(reporter.Due());
   const v1::StepsCommitted range = reporter.Take(0.1);
@@ -26,20 +43,41 @@ TEST(ReporterTest, ARangeHoldsTheMeansOfItsSteps) {
   EXPECT_DOUBLE_EQ(range.samples_per_second(), 96);
   EXPECT_DOUBLE_EQ(range.phases().data_seconds(), 2);
   EXPECT_EQ(reporter.Take(0.1).first_step(), reporter.Take(0.1).end_step());
-  EXPECT_EQ(reporter.epoch_sums.rows, 48);
+  EXPECT_EQ(state.rows, 48);
+  EXPECT_EQ(state.steps, 2);
+  EXPECT_EQ(state.sums, (std::vector<double>{48, 16}));
 }
 
 TEST(ScoreTest, RSquaredIsOneMinusTheShareLeftUnexplained) {
-  // Targets 1, 2, 3, 4; predictions off by 0.5 each.
-  const LossSums sums{.loss = 1, .squared_error = 1, .target = 10, .target_squared = 30};
-  const Scores scores = Score(sums, 4, 1, /*classification=*/false);
+  // Targets 1, 2, 3, 4; predictions off by 0.5 each: loss, then squares, absolutes, targets and theirs.
+  const Objective objective = MakeObjective("mean_squared_error {}");
+  const Scores scores = objective.Score(std::vector<double>{1, 1, 2, 10, 30}, 4, /*training=*/false);
   EXPECT_DOUBLE_EQ(scores.loss, 0.25);
-  EXPECT_DOUBLE_EQ(scores.r_squared, 1.0 - 1.0 / 5.0);
+  EXPECT_DOUBLE_EQ(scores.Find("r_squared").value(), 1.0 - 1.0 / 5.0);
+  EXPECT_FALSE(scores.Find("accuracy").has_value());
 }
 
 TEST(ScoreTest, AConstantTargetHasNothingToExplain) {
-  const LossSums sums{.loss = 1, .squared_error = 1, .target = 8, .target_squared = 16};
-  EXPECT_EQ(Score(sums, 4, 1, false).r_squared, 0);
+  const Objective objective = MakeObjective("mean_squared_error {}");
+  EXPECT_EQ(objective.Score(std::vector<double>{1, 1, 2, 8, 16}, 4, false).Find("r_squared"), 0.0);
+}
+
+TEST(ScoreTest, AMonitorNamesAPartAndAValue) {
+  const Objective objective = MakeObjective("sparse_categorical_crossentropy { from_logits: true }");
+  EpochScores scores{objective.Score(std::vector<double>{8, 3}, 4, true), {}};
+  EXPECT_EQ(scores.Find("train_loss"), 2.0);
+  EXPECT_EQ(scores.Find("train_accuracy"), 0.75);
+  EXPECT_EQ(scores.Find("test_loss"), std::nullopt);
+  EXPECT_EQ(scores.Find("loss"), std::nullopt);
+  scores.test = objective.Score(std::vector<double>{2, 2}, 2, false);
+  EXPECT_EQ(scores.Find("test_loss"), 1.0);
+  EXPECT_EQ(scores.Find("test_accuracy"), 1.0);
+  v1::EpochCompleted epoch;
+  scores.Report(epoch);
+  EXPECT_EQ(epoch.train_accuracy(), 0.75);
+  EXPECT_EQ(epoch.test_accuracy(), 1.0);
+  EXPECT_EQ(epoch.test_metrics_size(), 1);
+  EXPECT_EQ(epoch.train_metrics(0).name(), "accuracy");
 }
 
 }  // namespace

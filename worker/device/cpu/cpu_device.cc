@@ -12,6 +12,7 @@
 #include "worker/device/cpu/cpu_gemm.h"
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/cpu/losses.h"
+#include "worker/device/cpu/metrics.h"
 #include "worker/device/device.h"
 
 namespace lockstep {
@@ -126,19 +127,25 @@ class CpuDevice final : public Device {
     });
   }
 
-  void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor stats) override {
+  void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor sum) override {
     Visit(logits.type,
-          [&]<typename T>(T, const auto&) { cpu::SoftmaxCrossEntropy<T>(logits, labels, scale, dlogits, stats); });
+          [&]<typename T>(T, const auto&) { cpu::SoftmaxCrossEntropy<T>(logits, labels, scale, dlogits, sum); });
   }
-  void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor stats) override {
-    Visit(probabilities.type, [&]<typename T>(T, const auto&) {
-      cpu::CrossEntropy<T>(probabilities, labels, scale, dprobabilities, stats);
-    });
+  void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor sum) override {
+    Visit(probabilities.type,
+          [&]<typename T>(T, const auto&) { cpu::CrossEntropy<T>(probabilities, labels, scale, dprobabilities, sum); });
   }
-  void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor stats) override {
+  void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor sum) override {
     Visit(predictions.type, [&]<typename T>(T, const auto&) {
-      cpu::MeanSquaredError<T>(predictions, targets, scale, dpredictions, stats);
+      cpu::MeanSquaredError<T>(predictions, targets, scale, dpredictions, sum);
     });
+  }
+
+  void CountTopK(Tensor outputs, Tensor targets, int k, Tensor sum) override {
+    Visit(outputs.type, [&]<typename T>(T, const auto&) { cpu::CountTopK<T>(outputs, targets, k, sum); });
+  }
+  void SumErrors(Tensor predictions, Tensor targets, Tensor sums) override {
+    Visit(predictions.type, [&]<typename T>(T, const auto&) { cpu::SumErrors<T>(predictions, targets, sums); });
   }
 
   void Sgd(Tensor parameters, Tensor gradient, double learning_rate) override {

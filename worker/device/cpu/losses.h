@@ -52,10 +52,10 @@ void SoftmaxBackward(Tensor y, Tensor dy, Tensor dx) {
 }
 
 template <typename T>
-void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor stats) {
+void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor sum) {
   const int64_t rows = logits.shape[0], n = rows == 0 ? 0 : logits.elements() / rows;
   const T factor = static_cast<T>(scale);
-  double loss = 0, correct = 0;
+  double loss = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const T* x = logits.as<T>() + i * n;
     const int32_t label = labels.as<int32_t>()[i];
@@ -68,62 +68,51 @@ void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlog
       for (int64_t j = 0; j < n; ++j) d[j] *= factor;
     } else {
       max = *std::max_element(x, x + n);
-      T sum = T(0);
-      for (int64_t j = 0; j < n; ++j) sum += math::Exp(x[j] - max);
-      log_sum = std::log(sum);
+      T total = T(0);
+      for (int64_t j = 0; j < n; ++j) total += math::Exp(x[j] - max);
+      log_sum = std::log(total);
     }
     loss += known ? static_cast<double>(log_sum) - static_cast<double>(x[label] - max) : kUnknownLabel;
-    correct += std::max_element(x, x + n) - x == label ? 1 : 0;
   }
-  stats.as<double>()[0] += loss;
-  stats.as<double>()[1] += correct;
+  sum.as<double>()[0] += loss;
 }
 
 template <typename T>
-void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor stats) {
+void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor sum) {
   const int64_t rows = probabilities.shape[0], n = rows == 0 ? 0 : probabilities.elements() / rows;
-  double loss = 0, correct = 0;
+  double loss = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const T* p = probabilities.as<T>() + i * n;
     const int32_t label = labels.as<int32_t>()[i];
     const bool known = label >= 0 && label < n;
     const double clamped = known ? std::clamp(static_cast<double>(p[label]), kProbabilityFloor, 1.0) : kUnknownLabel;
     loss -= std::log(clamped);
-    correct += std::max_element(p, p + n) - p == label ? 1 : 0;
     if (dprobabilities.data == nullptr) continue;
     T* d = dprobabilities.as<T>() + i * n;
     std::fill_n(d, n, T(0));
     if (known) d[label] = static_cast<T>(-scale / clamped);
   }
-  stats.as<double>()[0] += loss;
-  stats.as<double>()[1] += correct;
+  sum.as<double>()[0] += loss;
 }
 
 template <typename T>
-void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor stats) {
+void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor sum) {
   const int64_t rows = predictions.shape[0], n = rows == 0 ? 0 : predictions.elements() / rows;
   const double width = static_cast<double>(n);
-  double loss = 0, squared = 0, sum = 0, sum_squared = 0;
+  double loss = 0;
   for (int64_t i = 0; i < rows; ++i) {
     double row = 0;
     for (int64_t j = 0; j < n; ++j) {
       const double target = static_cast<double>(targets.as<T>()[i * n + j]);
       const double difference = static_cast<double>(predictions.as<T>()[i * n + j]) - target;
       row += difference * difference;
-      sum += target;
-      sum_squared += target * target;
       if (dpredictions.data != nullptr) {
         dpredictions.as<T>()[i * n + j] = static_cast<T>(2.0 * difference / width * scale);
       }
     }
-    squared += row;
     loss += row / width;
   }
-  double* s = stats.as<double>();
-  s[0] += loss;
-  s[1] += squared;
-  s[2] += sum;
-  s[3] += sum_squared;
+  sum.as<double>()[0] += loss;
 }
 
 }  // namespace lockstep::cpu

@@ -10,16 +10,14 @@ namespace {
 class SparseCategoricalCrossentropy final : public Loss {
  public:
   explicit SparseCategoricalCrossentropy(bool from_logits) : from_logits_(from_logits) {}
-  int stats_width() const override { return 2; }
   bool classification() const override { return true; }
-  void Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor stats) override {
+  void Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor sum) override {
     if (from_logits_) {
-      device.SoftmaxCrossEntropy(output, targets, scale, doutput, stats);
+      device.SoftmaxCrossEntropy(output, targets, scale, doutput, sum);
     } else {
-      device.CrossEntropy(output, targets, scale, doutput, stats);
+      device.CrossEntropy(output, targets, scale, doutput, sum);
     }
   }
-  LossSums Sums(const double* stats) const override { return {.loss = stats[0], .correct = stats[1]}; }
 
  private:
   bool from_logits_;
@@ -27,13 +25,9 @@ class SparseCategoricalCrossentropy final : public Loss {
 
 class MeanSquaredError final : public Loss {
  public:
-  int stats_width() const override { return 4; }
   bool classification() const override { return false; }
-  void Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor stats) override {
-    device.MeanSquaredError(output, targets, scale, doutput, stats);
-  }
-  LossSums Sums(const double* stats) const override {
-    return {.loss = stats[0], .squared_error = stats[1], .target = stats[2], .target_squared = stats[3]};
+  void Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor sum) override {
+    device.MeanSquaredError(output, targets, scale, doutput, sum);
   }
 };
 
