@@ -18,7 +18,7 @@
 namespace lockstep {
 
 // What a draw is for; part of the key, so that two purposes never share a stream.
-enum class RngPurpose : uint32_t { kInit = 1, kShuffle = 2, kDropout = 3, kSplit = 4, kSynthetic = 5 };
+enum class RngPurpose : uint32_t { kInit = 1, kShuffle = 2, kDropout = 3, kSplit = 4, kSynthetic = 5, kAugment = 6 };
 
 struct PhiloxBlock {
   uint32_t v[4];
