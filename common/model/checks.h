@@ -8,6 +8,9 @@ namespace lockstep {
 
 // `dataset`: null where the data is not at hand; then also what ProbeDataset would have said.
 void CheckDataset(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, Violations& violations);
+// What happens to the samples on their way to the step. `logical_shards`: 0 where they are not known.
+void CheckInput(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, int32_t logical_shards,
+                Violations& violations);
 // `model`: null where something is wrong with it.
 void CheckLoss(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, const ModelPlan* model,
                Violations& violations);

@@ -44,6 +44,7 @@ class Validator {
     CheckSchedule(spec_, violations_);
     CheckResources();
     CheckTraining(plan);
+    CheckInput(spec_, dataset_, plan.logical_shards, violations_);
     return plan;
   }
 

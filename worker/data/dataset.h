@@ -14,18 +14,22 @@
 
 namespace lockstep {
 
+class RowSource;
+
 // One part (training or test). Memory belongs to the Dataset.
 struct DataTable {
-  // [samples, width], kU8 or kF32. x = value * scale + offset.
+  // [samples, width], kU8 or kF32. x = value * scale + offset. Null data where the rows stay in their files.
   Tensor features;
   float scale = 1.0f;
   float offset = 0.0f;
-  // kI32 [samples] or kF32 [samples, target_width].
+  // kI32 [samples] or kF32 [samples, target_width]. Null data where they stay in the files too.
   Tensor targets;
   int64_t samples = 0;
   // Not null: sample i is row rows[i] of features and targets, for i in [0, samples). Ascending. In host
   // memory that belongs to the Dataset. Null: sample i is row i.
   const int64_t* rows = nullptr;
+  // Reads the rows that stay in their files; null where all are in memory.
+  RowSource* source = nullptr;
 };
 
 class Dataset {

@@ -24,6 +24,8 @@ Evaluator::Evaluator(Device* device, Communicator* communicator, Model* model, S
       stats_(stats),
       progress_(progress),
       chunks_((sampler->samples() + kChunkRows - 1) / kChunkRows),
+      first_chunk_(communicator->rank() * chunks_ / communicator->size()),
+      end_chunk_((communicator->rank() + int64_t{1}) * chunks_ / communicator->size()),
       ordered_(static_cast<size_t>(model->objective().ordered_width())),
       all_(static_cast<size_t>(chunks_) * ordered_),
       chunk_(static_cast<size_t>(stats.elements())),
@@ -46,18 +48,27 @@ Evaluator::Evaluator(Device* device, Communicator* communicator, Model* model, S
     sends_.push_back({peer, counts_of(communicator_->rank())});
     receives_.push_back({peer, counts_of(peer)});
   }
+  // The same ones for each evaluation.
+  sampler_->Follow(
+      [first = first_chunk_, end = end_chunk_, samples = sampler_->samples()](int64_t index) -> std::optional<Piece> {
+        if (first == end) return std::nullopt;
+        return PieceOf(first + index % (end - first), samples);
+      });
+}
+
+Piece Evaluator::PieceOf(int64_t chunk, int64_t samples) {
+  const int64_t first = chunk * kChunkRows;
+  return {Piece::kAsStored, first, std::min(kChunkRows, samples - first)};
 }
 
 absl::StatusOr<std::span<const double>> Evaluator::Run() {
-  const int64_t rank = communicator_->rank(), size = communicator_->size();
   const size_t counts = chunk_.size() - ordered_;
-  const std::span<double> mine = std::span(counts_).subspan(static_cast<size_t>(rank) * counts, counts);
+  const std::span<double> mine = std::span(counts_).subspan(static_cast<size_t>(communicator_->rank()) * counts, counts);
   std::ranges::fill(mine, 0.0);
-  for (int64_t chunk = rank * chunks_ / size; chunk < (rank + 1) * chunks_ / size; ++chunk) {
-    const int64_t first = chunk * kChunkRows;
-    const int64_t rows = std::min(kChunkRows, sampler_->samples() - first);
+  for (int64_t chunk = first_chunk_; chunk < end_chunk_; ++chunk) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, sampler_->Take(PieceOf(chunk, sampler_->samples())));
     device_->Fill(stats_, 0);
-    model_->Evaluate(sampler_->InOrder(first, rows), stats_);
+    model_->Evaluate(batch, stats_);
     device_->CopyToHost(chunk_.data(), stats_.data, stats_.bytes());
     std::ranges::copy(std::span(chunk_).first(ordered_), all_.begin() + chunk * static_cast<int64_t>(ordered_));
     Add(std::span(chunk_).subspan(ordered_), mine);
@@ -68,7 +79,7 @@ absl::StatusOr<std::span<const double>> Evaluator::Run() {
   for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
     Add(std::span(all_).subspan(static_cast<size_t>(chunk) * ordered_, ordered_), total_);
   }
-  for (int64_t r = 0; r < size; ++r) {
+  for (int r = 0; r < communicator_->size(); ++r) {
     Add(std::span(counts_).subspan(static_cast<size_t>(r) * counts, counts), std::span(total_).subspan(ordered_));
   }
   return total_;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/model/input_plan.h"
 #include "worker/comm/communicator.h"
 #include "worker/nn/model.h"
 #include "worker/train/coordinator_link.h"
@@ -21,7 +22,7 @@ namespace lockstep {
 class Evaluator {
  public:
   // Rows of one chunk; part of the definition of the result's bits.
-  static constexpr int64_t kChunkRows = 256;
+  static constexpr int64_t kChunkRows = kEvaluationRows;
 
   // All outlive the evaluator. `stats`: kF64 scratch on the device, as wide as the model's objective.
   // `progress` advances with each chunk.
@@ -33,6 +34,8 @@ class Evaluator {
   absl::StatusOr<std::span<const double>> Run();
 
  private:
+  static Piece PieceOf(int64_t chunk, int64_t samples);
+
   Device* device_;
   Communicator* communicator_;
   Model* model_;
@@ -40,6 +43,9 @@ class Evaluator {
   Tensor stats_;
   Progress* progress_;
   int64_t chunks_;
+  // This rank's.
+  int64_t first_chunk_;
+  int64_t end_chunk_;
   // How many of a chunk's sums depend on the order.
   size_t ordered_;
   // [chunks, ordered].

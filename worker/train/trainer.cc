@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
+#include "common/model/input_plan.h"
 #include "common/status_macros.h"
 #include "worker/train/failure.h"
 
@@ -57,10 +58,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   model_->Initialize(spec.seed());
   const int64_t elements = model_->parameters().elements();
   LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32));
-  LOCKSTEP_ASSIGN_OR_RETURN(train_sampler_,
-                            Sampler::Create(device_, dataset.train(), dataset.sample_shape(), shard_rows));
-  LOCKSTEP_ASSIGN_OR_RETURN(test_sampler_,
-                            Sampler::Create(device_, dataset.test(), dataset.sample_shape(), Evaluator::kChunkRows));
+  LOCKSTEP_RETURN_IF_ERROR(PrepareInput(dataset));
   const int width = model_->stats_width();
   LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_, device_->Allocate(static_cast<size_t>(width + 1) * sizeof(double)));
   stats_ = {stats_buffer_->data(), Shape{width}, DType::kF64};
@@ -86,6 +84,39 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                                           failpoints_);
   LOCKSTEP_ASSIGN_OR_RETURN(state_, keeper_->Restore());
   return absl::OkStatus();
+}
+
+absl::Status Trainer::PrepareInput(const Dataset& dataset) {
+  const v1::JobSpec& spec = config_.spec;
+  const InputPlan input = FitInput(spec, config_.plan.dataset, config_.plan.logical_shards, owned_.end - owned_.first);
+  const int64_t limit = spec.dataset().memory_limit_bytes();
+  if (limit > 0 && input.bytes > limit) {
+    return Permanent(absl::InvalidArgumentError(
+        absl::StrCat("dataset.memory_limit_bytes is ", limit, ", but with so few workers each holds ", input.bytes,
+                     " bytes of samples at least; use more workers, or raise it")));
+  }
+  const Shape& sample = dataset.sample_shape();
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      train_sampler_,
+      Sampler::Create(device_, dataset.train(), spec,
+                      {.sample = sample, .max_rows = step_plan_.max_shard_rows(), .slots = input.train_slots}));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      test_sampler_,
+      Sampler::Create(
+          device_, dataset.test(), spec,
+          {.sample = sample, .max_rows = Evaluator::kChunkRows, .slots = input.test_slots, .training = false}));
+  const int64_t owned = owned_.end - owned_.first;
+  train_sampler_->Follow([this, owned](int64_t index) -> std::optional<Piece> {
+    const int64_t step = config_.first_step + index / owned;
+    if (step >= config_.plan.total_steps) return std::nullopt;
+    return PieceOf(step_plan_.At(step), owned_.first + static_cast<int>(index % owned));
+  });
+  return absl::OkStatus();
+}
+
+Piece Trainer::PieceOf(const StepPlace& place, int shard) const {
+  const RowRange rows = step_plan_.ShardRows(place.rows, shard);
+  return {place.epoch, place.first_position + rows.first, rows.size()};
 }
 
 absl::Status Trainer::AgreeOnStart() {
@@ -134,13 +165,10 @@ absl::Status Trainer::Step(int64_t step) {
   LOCKSTEP_RETURN_IF_ERROR(link_->AwaitLease(step));
   seconds.lease = Seconds() - began;
   const StepPlace place = step_plan_.At(step);
-  if (place.epoch != order_epoch_) {
-    order_.emplace(static_cast<uint64_t>(train_sampler_->samples()), config_.spec.seed(),
-                   static_cast<uint64_t>(place.epoch));
-    order_epoch_ = place.epoch;
-  }
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.forward"));
-  for (int shard = owned_.first; shard < owned_.end; ++shard) ComputeShard(step, place, shard, seconds);
+  for (int shard = owned_.first; shard < owned_.end; ++shard) {
+    LOCKSTEP_RETURN_IF_ERROR(ComputeShard(step, place, shard, seconds));
+  }
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.allreduce"));
   const double before_reduction = Seconds();
@@ -169,13 +197,16 @@ absl::Status Trainer::Step(int64_t step) {
 }
 
 // One shard's gradient, scaled so that the sum over all shards is the mean over the step's samples.
-void Trainer::ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds) {
+absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds) {
   const double began = Seconds();
-  const RowRange rows = step_plan_.ShardRows(place.rows, shard);
-  const Batch batch = train_sampler_->Shuffled(*order_, place.first_position + rows.first, rows.size());
+  const Piece piece = PieceOf(place, shard);
+  LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, train_sampler_->Take(piece));
   const double loaded = Seconds();
-  const StepContext context{
-      .device = device_, .training = true, .seed = config_.spec.seed(), .step = step, .first_row = rows.first};
+  const StepContext context{.device = device_,
+                            .training = true,
+                            .seed = config_.spec.seed(),
+                            .step = step,
+                            .first_row = piece.first - place.first_position};
   const Tensor gradient{reducer_->shard_gradient().data(), model_->parameters().shape, DType::kF32};
   const std::span<double> scalars = reducer_->shard_scalars();
   const int width = model_->stats_width();
@@ -194,6 +225,7 @@ void Trainer::ComputeShard(int64_t step, const StepPlace& place, int shard, Step
   seconds.forward += forward;
   seconds.backward += computed - loaded - forward;
   seconds.allreduce += Seconds() - computed;
+  return absl::OkStatus();
 }
 
 bool Trainer::GradientIsFinite(Tensor gradient) {

@@ -70,7 +70,10 @@ class Trainer {
   // Ranks that were told different places to start from must not mix them.
   absl::Status AgreeOnStart();
   absl::Status Step(int64_t step);
-  void ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
+  absl::Status ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
+  absl::Status PrepareInput(const Dataset& dataset);
+  // Which samples a shard of a step is made of.
+  Piece PieceOf(const StepPlace& place, int shard) const;
   bool GradientIsFinite(Tensor gradient);
   // The step's gradient or loss is not finite on any rank.
   absl::Status OnNonFinite(int64_t step, const StepPlace& place);
@@ -107,8 +110,6 @@ class Trainer {
   // kF64, as wide as the objective, and one more for CheckFinite.
   Tensor stats_;
   Tensor flag_;
-  std::optional<Permutation> order_;
-  int64_t order_epoch_ = -1;
   Reporter reporter_;
   TrainerState state_;
   std::unique_ptr<StateKeeper> keeper_;
