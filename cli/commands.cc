@@ -63,6 +63,7 @@ void PrintJob(const Options& options, const v1::Job& job) {
   if (p.step() > 0) {
     line("train loss", absl::StrFormat("%.4f", p.train_loss()));
     line("samples/s", Count(p.samples_per_second()));
+    line("data wait", absl::StrFormat("%.1f %%", 100 * p.data_wait_share()));
   }
   if (p.has_test_loss()) line("test loss", absl::StrFormat("%.4f", p.test_loss()));
   if (p.has_test_accuracy()) line("test acc", absl::StrFormat("%.4f", p.test_accuracy()));

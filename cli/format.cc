@@ -12,6 +12,13 @@
 
 namespace lockstep::cli {
 
+namespace {
+
+// Below it, waiting for data is nothing to look into.
+constexpr double kNotedWaitShare = 0.05;
+
+}  // namespace
+
 std::string Count(double value) {
   if (value >= 1e6) return absl::StrFormat("%.2fM", value / 1e6);
   if (value >= 1e3) return absl::StrFormat("%.1fk", value / 1e3);
@@ -68,6 +75,9 @@ std::string ProgressLine(const ProgressState& state, int width) {
   std::string tail = absl::StrFormat(" step %d/%d  loss %.4f", state.step, state.total_steps, state.loss);
   if (state.classification) absl::StrAppend(&tail, absl::StrFormat("  acc %.4f", state.accuracy));
   absl::StrAppend(&tail, "  ", Count(state.samples_per_second), " samples/s  ", Duration(left), " left");
+  if (state.data_wait_share >= kNotedWaitShare) {
+    absl::StrAppend(&tail, absl::StrFormat("  %.0f %% data wait", 100 * state.data_wait_share));
+  }
   const std::string head = state.total_epochs > 0 ? absl::StrFormat("epoch %d/%d ", epoch, state.total_epochs) : "";
   const int room = std::clamp(width - static_cast<int>(head.size() + tail.size()) - 3, 0, 30);
   std::string bar;

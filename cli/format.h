@@ -34,6 +34,8 @@ struct ProgressState {
   double accuracy = 0;
   double samples_per_second = 0;
   double steps_per_second = 0;
+  // Shown where it is worth a thought.
+  double data_wait_share = 0;
 };
 // "epoch 3/5 [=====>    ] step 412/1875 loss 0.0812 acc 0.975 12.3k samples/s 0:07 left", cut to
 // `width` columns.

@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "cli/exit_codes.h"
 #include "cli/format.h"
+#include "common/model/step_phases.h"
 
 namespace lockstep::cli {
 
@@ -136,7 +137,8 @@ class Watcher {
         .classification = steps.has_accuracy(),
         .accuracy = steps.accuracy(),
         .samples_per_second = steps.samples_per_second(),
-        .steps_per_second = samples_per_step > 0 ? steps.samples_per_second() / samples_per_step : 0};
+        .steps_per_second = samples_per_step > 0 ? steps.samples_per_second() / samples_per_step : 0,
+        .data_wait_share = DataWaitShare(steps.phases())};
     *options_.err << "\r\x1b[2K" << ProgressLine(progress, options_.width - 1) << std::flush;
     in_progress_ = true;
   }

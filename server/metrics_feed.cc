@@ -29,6 +29,7 @@ metrics::StepsSample ToSample(const v1::StepsCommitted& steps) {
     sample.phases = {{"data", phases.data_seconds()},           {"forward", phases.forward_seconds()},
                      {"backward", phases.backward_seconds()},   {"allreduce", phases.allreduce_seconds()},
                      {"optimizer", phases.optimizer_seconds()}, {"lease", phases.lease_seconds()}};
+    sample.data_wait_seconds = phases.data_seconds() * static_cast<double>(sample.steps);
   }
   return sample;
 }
@@ -157,11 +158,15 @@ void MetricsFeed::TakeState(const std::string& job_id, const v1::StateChanged& c
 
 void MetricsFeed::TakeSteps(const std::string& job_id, const v1::StepsCommitted& steps) {
   metrics::StepsSample sample = ToSample(steps);
-  if (!counting_) sample.samples = sample.steps = 0;
+  if (!counting_) {
+    sample.samples = sample.steps = 0;
+    sample.data_wait_seconds = 0;
+  }
   if (!replaying_) return metrics_->AddSteps(job_id, sample);
   if (summed_.has_value()) {
     sample.samples += summed_->samples;
     sample.steps += summed_->steps;
+    sample.data_wait_seconds += summed_->data_wait_seconds;
   }
   summed_ = std::move(sample);
 }

@@ -49,6 +49,8 @@ struct Metrics::Impl {
   Family<Gauge>& epoch = MakeGauge(registry, "lockstep_train_epoch", "Epochs completed.");
   Family<Gauge>& phase =
       MakeGauge(registry, "lockstep_step_phase_seconds", "Mean seconds of one step on rank 0 by phase.");
+  Family<Counter>& data_wait = MakeCounter(registry, "lockstep_train_data_wait_seconds_total",
+                                           "Seconds that steps waited for data on rank 0; its rate is the share.");
   Family<Gauge>& workers = MakeGauge(registry, "lockstep_workers_up", "Workers with an open session.");
   Family<Counter>& restarts =
       MakeCounter(registry, "lockstep_job_restarts_total", "Launches of the worker group after the first.");
@@ -110,6 +112,7 @@ void Metrics::AddSteps(const std::string& job_id, const StepsSample& sample) {
   impl_->Of(impl_->samples, job_id).Increment(static_cast<double>(std::max<int64_t>(0, sample.samples)));
   impl_->Of(impl_->steps, job_id).Increment(static_cast<double>(std::max<int64_t>(0, sample.steps)));
   impl_->Of(impl_->rate, job_id).Set(sample.samples_per_second);
+  impl_->Of(impl_->data_wait, job_id).Increment(std::max(0.0, sample.data_wait_seconds));
   for (const auto& [phase, seconds] : sample.phases) {
     impl_->Of(impl_->phase, job_id, {{"phase", phase}}).Set(seconds);
   }

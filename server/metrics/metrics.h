@@ -24,6 +24,8 @@ struct StepsSample {
   double samples_per_second = 0;
   // Mean seconds of one step by phase.
   std::map<std::string, double> phases;
+  // Over all steps of the range.
+  double data_wait_seconds = 0;
 };
 struct EpochSample {
   int64_t epoch = 0;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/model/step_phases.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/coordinator.h"
 #include "spdlog/spdlog.h"
@@ -110,6 +111,7 @@ void Coordinator::StageOne(const core::StoreSteps& effect, Input& input, Round& 
   progress.set_train_loss(steps.loss());
   if (steps.has_accuracy()) progress.set_train_accuracy(steps.accuracy());
   progress.set_samples_per_second(steps.samples_per_second());
+  progress.set_data_wait_share(DataWaitShare(steps.phases()));
   AddEvent(effect.job, std::move(event), round);
 }
 

@@ -46,6 +46,12 @@ TEST(FormatTest, ProgressLineShowsAllAndFitsTheTerminal) {
   for (int width : {1, 10, 40, 80, 120, 300}) EXPECT_LE(ProgressLine(state, width).size(), static_cast<size_t>(width));
 }
 
+TEST(FormatTest, WaitingForDataIsShownWhereItIsWorthAThought) {
+  EXPECT_THAT(ProgressLine({.step = 1, .total_steps = 9, .data_wait_share = 0.249}, 120), HasSubstr("25 % data wait"));
+  EXPECT_THAT(ProgressLine({.step = 1, .total_steps = 9, .data_wait_share = 0.01}, 120),
+              testing::Not(HasSubstr("data wait")));
+}
+
 TEST(FormatTest, TheLastStepIsInTheLastEpoch) {
   EXPECT_THAT(ProgressLine({.step = 100, .total_steps = 100, .total_epochs = 5}, 100), HasSubstr("epoch 5/5"));
 }

@@ -64,6 +64,7 @@ class MetricsFeedTest : public ::testing::Test {
     steps.set_loss(0.5);
     steps.set_samples_per_second(100);
     steps.mutable_phases()->set_lease_seconds(0.25);
+    steps.mutable_phases()->set_data_seconds(0.5);
     Event(id, event);
   }
   void Warn(const std::string& id, v1::WarningKind kind) {
@@ -132,6 +133,7 @@ TEST_F(MetricsFeedTest, AReplayGivesWhatWasThereBefore) {
   Steps("b", 0, 10);
   State("b", v1::JOB_STATE_SUCCEEDED, 1);
   EXPECT_THAT(Lines(), HasSubstr("lockstep_train_steps_total{job_id=\"a\"} 1510\n"));
+  EXPECT_THAT(Lines(), HasSubstr("lockstep_train_data_wait_seconds_total{job_id=\"a\"} 755\n"));
   EXPECT_THAT(Lines(), HasSubstr("lockstep_job_restarts_total{job_id=\"a\"} 1\n"));
   EXPECT_THAT(Lines(), HasSubstr("lockstep_train_samples_per_second{job_id=\"b\"} 0\n"));
   EXPECT_EQ(Replayed(), Lines());
