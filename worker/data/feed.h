@@ -47,7 +47,7 @@ class Feed {
   Feed(const DataTable& table, const lockstep::v1::DatasetSpec& spec, const Shape& sample, uint64_t seed, bool augments,
        int64_t max_rows);
 
-  // features: [rows, sample...] float; targets as in the table. Allocates nothing. Errors: see RowSource.
+  // features: [rows, sample...] float; targets as in the table. Errors: see RowSource.
   absl::Status Make(const Piece& piece, float* features, void* targets);
 
  private:

@@ -28,39 +28,63 @@ void Convert(const uint8_t* from, int64_t n, float scale, float offset, float* _
   }
 }
 
-absl::Status CutShort(const RecordFile& file, int64_t record) {
-  return absl::DataLossError(absl::StrCat(file.file.path(), ": ends in sample ", record, " of ", file.records,
-                                          "; it was cut short. Put the whole file back"));
+absl::Status CutShort(const std::string& path, int64_t record, int64_t of) {
+  return absl::DataLossError(
+      absl::StrCat(path, ": ends in sample ", record, " of ", of, "; it was cut short. Put the whole file back"));
 }
 
 }  // namespace
 
-FileRows::FileRows(std::vector<RecordFile> files, const RecordLayout& layout, Tensor targets)
-    : files_(std::move(files)),
+FileRows::FileRows(std::vector<std::string> roots, const RecordLayout& layout, Tensor targets)
+    : roots_(std::move(roots)),
       layout_(layout),
       targets_(targets),
-      buffer_(static_cast<size_t>(std::max(kReadBytes, layout.bytes))) {
-  first_.push_back(0);
-  for (const RecordFile& file : files_) first_.push_back(first_.back() + file.records);
-}
+      buffer_(static_cast<size_t>(std::max(kReadBytes, layout.bytes))) {}
 
-absl::StatusOr<std::unique_ptr<FileRows>> FileRows::Create(std::vector<RecordFile> files, const RecordLayout& layout,
+absl::StatusOr<std::unique_ptr<FileRows>> FileRows::Create(const std::vector<RecordFile>& files,
+                                                           std::vector<std::string> roots, const RecordLayout& layout,
                                                            Tensor targets) {
+  std::unique_ptr<FileRows> rows(new FileRows(std::move(roots), layout, targets));
+  rows->files_.reserve(files.size());
+  rows->open_.reserve(std::min(kOpenFiles, files.size()));
+  rows->first_.reserve(files.size() + 1);
+  rows->first_.push_back(0);
   for (const RecordFile& file : files) {
-    struct stat status = {};
-    if (fstat(file.file.fd(), &status) != 0) {
-      return absl::UnavailableError(absl::StrCat(file.file.path(), ": ", strerror(errno)));
-    }
-    if (file.records > (status.st_size - file.begin) / layout.bytes) {
-      return CutShort(file, std::max<int64_t>(0, (status.st_size - file.begin) / layout.bytes));
-    }
+    rows->files_.push_back({.records = file});
+    rows->first_.push_back(rows->first_.back() + file.records);
+    LOCKSTEP_RETURN_IF_ERROR(rows->Open(rows->files_.back()));
   }
-  return std::unique_ptr<FileRows>(new FileRows(std::move(files), layout, targets));
+  return rows;
 }
 
 int64_t FileRows::bytes() const {
-  return static_cast<int64_t>(buffer_.capacity() + files_.capacity() * sizeof(RecordFile) +
-                              first_.capacity() * sizeof(int64_t));
+  size_t bytes = buffer_.capacity() + files_.capacity() * sizeof(Entry) + first_.capacity() * sizeof(int64_t) +
+                 open_.capacity() * sizeof(Entry*);
+  for (const Entry& entry : files_) bytes += entry.records.path.capacity();
+  for (const Entry* entry : open_) bytes += entry->file->path().capacity();
+  return static_cast<int64_t>(bytes);
+}
+
+absl::Status FileRows::Open(Entry& entry) {
+  if (entry.file.has_value()) return absl::OkStatus();
+  LOCKSTEP_ASSIGN_OR_RETURN(File file, OpenUnderRoots(entry.records.path, roots_));
+  struct stat status = {};
+  if (fstat(file.fd(), &status) != 0) return absl::UnavailableError(absl::StrCat(file.path(), ": ", strerror(errno)));
+  if (entry.inode != 0 && (entry.inode != status.st_ino || entry.device != status.st_dev)) {
+    return absl::DataLossError(absl::StrCat(file.path(), ": was replaced while it was used; submit the job again"));
+  }
+  entry.device = status.st_dev;
+  entry.inode = status.st_ino;
+  const int64_t whole = std::max<int64_t>(0, status.st_size - entry.records.begin) / layout_.bytes;
+  if (whole < entry.records.records) return CutShort(file.path(), whole, entry.records.records);
+  if (open_.size() < kOpenFiles) {
+    open_.push_back(&entry);
+  } else {
+    std::exchange(open_[oldest_], &entry)->file.reset();
+    oldest_ = (oldest_ + 1) % kOpenFiles;
+  }
+  entry.file.emplace(std::move(file));
+  return absl::OkStatus();
 }
 
 absl::Status FileRows::Read(std::span<const int64_t> rows, float* features, void* targets) {
@@ -68,16 +92,17 @@ absl::Status FileRows::Read(std::span<const int64_t> rows, float* features, void
   const int64_t width = targets_.data == nullptr ? 1 : targets_.elements() / targets_.shape[0];
   for (size_t i = 0; i < rows.size();) {
     const auto place = std::ranges::upper_bound(first_, rows[i]) - 1;
-    const RecordFile& file = files_[static_cast<size_t>(place - first_.begin())];
+    Entry& entry = files_[static_cast<size_t>(place - first_.begin())];
+    LOCKSTEP_RETURN_IF_ERROR(Open(entry));
     const int64_t record = rows[i] - *place;
     int64_t count = 1;
-    const int64_t most = std::min({together, file.records - record, static_cast<int64_t>(rows.size() - i)});
+    const int64_t most = std::min({together, entry.records.records - record, static_cast<int64_t>(rows.size() - i)});
     while (count < most && rows[i + static_cast<size_t>(count)] == rows[i] + count) ++count;
-    LOCKSTEP_RETURN_IF_ERROR(ReadRecords(file, record, count));
+    LOCKSTEP_RETURN_IF_ERROR(ReadRecords(entry, record, count));
     for (int64_t k = 0; k < count; ++k, ++i) {
       int32_t label = 0;
       LOCKSTEP_RETURN_IF_ERROR(
-          Decode(file, record + k, buffer_.data() + k * layout_.bytes, features + i * layout_.features, &label));
+          Decode(entry, record + k, buffer_.data() + k * layout_.bytes, features + i * layout_.features, &label));
       // Targets of both types are four bytes wide.
       const auto* from = targets_.data == nullptr ? &label : targets_.as<int32_t>() + rows[i] * width;
       std::memcpy(static_cast<int32_t*>(targets) + i * width, from, static_cast<size_t>(width) * sizeof(int32_t));
@@ -86,25 +111,25 @@ absl::Status FileRows::Read(std::span<const int64_t> rows, float* features, void
   return absl::OkStatus();
 }
 
-absl::Status FileRows::ReadRecords(const RecordFile& file, int64_t first, int64_t count) {
+absl::Status FileRows::ReadRecords(const Entry& entry, int64_t first, int64_t count) {
   const auto wanted = static_cast<size_t>(count * layout_.bytes);
   size_t got = 0;
   while (got < wanted) {
-    const auto at = static_cast<off_t>(file.begin + first * layout_.bytes + static_cast<int64_t>(got));
-    const ssize_t some = pread(file.file.fd(), buffer_.data() + got, wanted - got, at);
+    const auto at = static_cast<off_t>(entry.records.begin + first * layout_.bytes + static_cast<int64_t>(got));
+    const ssize_t some = pread(entry.file->fd(), buffer_.data() + got, wanted - got, at);
     if (some < 0 && errno == EINTR) continue;
     const int64_t record = first + static_cast<int64_t>(got) / layout_.bytes;
     if (some < 0) {
       return absl::UnavailableError(
-          absl::StrCat(file.file.path(), ": cannot read sample ", record, ": ", strerror(errno)));
+          absl::StrCat(entry.file->path(), ": cannot read sample ", record, ": ", strerror(errno)));
     }
-    if (some == 0) return CutShort(file, record);
+    if (some == 0) return CutShort(entry.file->path(), record, entry.records.records);
     got += static_cast<size_t>(some);
   }
   return absl::OkStatus();
 }
 
-absl::Status FileRows::Decode(const RecordFile& file, int64_t record, const uint8_t* bytes, float* features,
+absl::Status FileRows::Decode(const Entry& entry, int64_t record, const uint8_t* bytes, float* features,
                               int32_t* label) const {
   const uint8_t* from = bytes + layout_.first_feature;
   switch (layout_.type) {
@@ -120,7 +145,7 @@ absl::Status FileRows::Decode(const RecordFile& file, int64_t record, const uint
   if (layout_.label_at < 0) return absl::OkStatus();
   *label = bytes[layout_.label_at];
   if (*label < layout_.classes) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(file.file.path(), ": label ", *label, " of sample ", record,
+  return absl::InvalidArgumentError(absl::StrCat(entry.file->path(), ": label ", *label, " of sample ", record,
                                                  " is out of range: the model has ", layout_.classes, " classes"));
 }
 

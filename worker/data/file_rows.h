@@ -3,8 +3,12 @@
 // that is cut short is then an error and not a signal, and what the kernel caches is not this process's memory.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -32,17 +36,24 @@ struct RecordLayout {
 
 // Records one behind the other in a file.
 struct RecordFile {
-  File file;
+  // For OpenUnderRoots.
+  std::string path;
   // Where the first one begins.
   int64_t begin = 0;
   int64_t records = 0;
 };
 
+// Room for the records of one read; samples that lie together are read together.
+inline constexpr int64_t kReadBytes = 64 << 10;
+// A set may have more files than a process may open.
+inline constexpr size_t kOpenFiles = 64;
+
 class FileRows final : public RowSource {
  public:
-  // `files` in the order of the samples. `targets`: of all samples, or null data where records have labels; it
-  // outlives the object. Refuses files that are shorter than they should be.
-  static absl::StatusOr<std::unique_ptr<FileRows>> Create(std::vector<RecordFile> files, const RecordLayout& layout,
+  // `files` in the order of the samples, below one of `roots`. `targets`: of all samples, or null data where records
+  // have labels; it outlives the object. Refuses files that are shorter than they should be.
+  static absl::StatusOr<std::unique_ptr<FileRows>> Create(const std::vector<RecordFile>& files,
+                                                          std::vector<std::string> roots, const RecordLayout& layout,
                                                           Tensor targets);
 
   absl::Status Read(std::span<const int64_t> rows, float* features, void* targets) override;
@@ -50,21 +61,31 @@ class FileRows final : public RowSource {
   int64_t samples() const { return first_.back(); }
 
  private:
-  FileRows(std::vector<RecordFile> files, const RecordLayout& layout, Tensor targets);
+  struct Entry {
+    RecordFile records;
+    std::optional<File> file;
+    // Which file it was when the set was opened.
+    dev_t device = 0;
+    ino_t inode = 0;
+  };
 
-  absl::Status ReadRecords(const RecordFile& file, int64_t first, int64_t count);
-  absl::Status Decode(const RecordFile& file, int64_t record, const uint8_t* bytes, float* features,
-                      int32_t* label) const;
+  FileRows(std::vector<std::string> roots, const RecordLayout& layout, Tensor targets);
 
-  std::vector<RecordFile> files_;
+  // Opens it where it is not open; closes another one where too many are.
+  absl::Status Open(Entry& entry);
+  absl::Status ReadRecords(const Entry& entry, int64_t first, int64_t count);
+  absl::Status Decode(const Entry& entry, int64_t record, const uint8_t* bytes, float* features, int32_t* label) const;
+
+  std::vector<std::string> roots_;
+  std::vector<Entry> files_;
+  // The open ones, a ring: the oldest is closed first.
+  std::vector<Entry*> open_;
+  size_t oldest_ = 0;
   RecordLayout layout_;
   Tensor targets_;
   // Of each file, the set's number of its first sample; and the count of all.
   std::vector<int64_t> first_;
   std::vector<uint8_t> buffer_;
 };
-
-// Room for the records of one read; samples that lie together are read together.
-inline constexpr int64_t kReadBytes = 64 << 10;
 
 }  // namespace lockstep

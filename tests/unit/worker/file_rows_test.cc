@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/data/file_rows.h"
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,14 +22,12 @@ class FileRowsTest : public FolderTest {
   RecordFile Records(const std::string& name, const std::vector<T>& values, int64_t records, int64_t junk = 0) {
     std::string bytes(static_cast<size_t>(junk), '?');
     bytes.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
-    const std::string path = Write(name, bytes);
-    return {File(open(path.c_str(), O_RDONLY | O_CLOEXEC), path), junk, records};
+    Write(name, bytes);
+    return {name, junk, records};
   }
-  static absl::StatusOr<std::unique_ptr<FileRows>> Create(RecordFile a, const RecordLayout& layout,
-                                                          Tensor targets = {}) {
-    std::vector<RecordFile> files;
-    files.push_back(std::move(a));
-    return FileRows::Create(std::move(files), layout, targets);
+  absl::StatusOr<std::unique_ptr<FileRows>> Create(const std::vector<RecordFile>& files, const RecordLayout& layout,
+                                                   Tensor targets = {}) const {
+    return FileRows::Create(files, {folder_}, layout, targets);
   }
 };
 
@@ -41,9 +38,8 @@ TEST_F(FileRowsTest, ReadsRowsOfSeveralFilesInAnyOrder) {
   files.push_back(Records<float>("empty", {}, 0));
   files.push_back(Records<float>("c", {9, 10, 11, 12}, 2, 128));
   std::vector<int32_t> labels{10, 11, 12, 13, 14, 15};
-  const auto rows =
-      FileRows::Create(std::move(files), {.bytes = 8, .features = 2, .type = DType::kF32, .scale = 2, .offset = 1},
-                       {labels.data(), Shape{6}, DType::kI32});
+  const auto rows = Create(files, {.bytes = 8, .features = 2, .type = DType::kF32, .scale = 2, .offset = 1},
+                           {labels.data(), Shape{6}, DType::kI32});
   ASSERT_TRUE(rows.ok()) << rows.status();
   EXPECT_EQ((*rows)->samples(), 6);
   std::vector<float> features(14, -1);
@@ -56,8 +52,8 @@ TEST_F(FileRowsTest, ReadsRowsOfSeveralFilesInAnyOrder) {
 
 TEST_F(FileRowsTest, TargetsMayBeSeveralNumbers) {
   std::vector<float> numbers{0.5f, 1.5f, 2.5f, 3.5f};
-  const auto rows =
-      Create(Records<uint8_t>("a", {1, 2}, 2), {.bytes = 1, .features = 1}, {numbers.data(), Shape{2, 2}, DType::kF32});
+  const auto rows = Create({Records<uint8_t>("a", {1, 2}, 2)}, {.bytes = 1, .features = 1},
+                           {numbers.data(), Shape{2, 2}, DType::kF32});
   std::vector<float> features(2), targets(4);
   const std::vector<int64_t> wanted{1, 0};
   ASSERT_TRUE((*rows)->Read(wanted, features.data(), targets.data()).ok());
@@ -66,7 +62,7 @@ TEST_F(FileRowsTest, TargetsMayBeSeveralNumbers) {
 }
 
 TEST_F(FileRowsTest, DoublesBecomeFloatsFirst) {
-  const auto rows = Create(Records<double>("a", {0.1, -3e-320, 1e300}, 3),
+  const auto rows = Create({Records<double>("a", {0.1, -3e-320, 1e300}, 3)},
                            {.bytes = 8, .features = 1, .type = DType::kF64, .scale = 3});
   std::vector<int32_t> labels(3);
   std::vector<float> features(3);
@@ -77,7 +73,7 @@ TEST_F(FileRowsTest, DoublesBecomeFloatsFirst) {
 
 TEST_F(FileRowsTest, ALabelInTheRecordIsReadAndChecked) {
   const RecordLayout layout{.bytes = 4, .first_feature = 2, .features = 2, .label_at = 1, .classes = 10};
-  const auto rows = Create(Records<uint8_t>("a", {0, 3, 1, 2, 0, 9, 3, 4, 0, 10, 5, 6}, 3), layout);
+  const auto rows = Create({Records<uint8_t>("a", {0, 3, 1, 2, 0, 9, 3, 4, 0, 10, 5, 6}, 3)}, layout);
   std::vector<float> features(6);
   std::vector<int32_t> labels(3);
   const std::vector<int64_t> good{1, 0}, bad{0, 2};
@@ -92,13 +88,13 @@ TEST_F(FileRowsTest, RowsLargerThanTheBufferAndRunsLargerThanIt) {
   const int64_t width = kReadBytes + 1000;
   std::vector<uint8_t> values(static_cast<size_t>(2 * width));
   std::iota(values.begin(), values.end(), uint8_t{0});
-  const auto large = Create(Records("large", values, 2), {.bytes = width, .features = width});
+  const auto large = Create({Records("large", values, 2)}, {.bytes = width, .features = width});
   std::vector<float> features(static_cast<size_t>(2 * width));
   std::vector<int32_t> labels(static_cast<size_t>(2 * width));
   const std::vector<int64_t> both{0, 1};
   ASSERT_TRUE((*large)->Read(both, features.data(), labels.data()).ok());
   for (size_t i = 0; i < features.size(); ++i) ASSERT_EQ(features[i], values[i]) << i;
-  const auto small = Create(Records("small", values, 2 * width), {.bytes = 1, .features = 1});
+  const auto small = Create({Records("small", values, 2 * width)}, {.bytes = 1, .features = 1});
   std::vector<int64_t> all(static_cast<size_t>(2 * width));
   std::iota(all.begin(), all.end(), 0);
   ASSERT_TRUE((*small)->Read(all, features.data(), labels.data()).ok());
@@ -106,18 +102,18 @@ TEST_F(FileRowsTest, RowsLargerThanTheBufferAndRunsLargerThanIt) {
 }
 
 TEST_F(FileRowsTest, AShortFileIsRefused) {
-  const auto rows = Create(Records<uint8_t>("short", {1, 2, 3, 4, 5}, 2), {.bytes = 3, .features = 3});
+  const auto rows = Create({Records<uint8_t>("short", {1, 2, 3, 4, 5}, 2)}, {.bytes = 3, .features = 3});
   EXPECT_EQ(rows.status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(rows.status().message()), AllOf(HasSubstr(Path("short")), HasSubstr("sample 1 of 2")));
-  EXPECT_EQ(Create(Records<uint8_t>("none", {1, 2, 3}, 1, 0), {.bytes = 4, .features = 3}).status().code(),
+  EXPECT_EQ(Create({Records<uint8_t>("none", {1, 2, 3}, 1, 0)}, {.bytes = 4, .features = 3}).status().code(),
             absl::StatusCode::kDataLoss);
   RecordFile behind = Records<uint8_t>("behind", {1, 2, 3}, 1);
   behind.begin = 100;
-  EXPECT_EQ(Create(std::move(behind), {.bytes = 1, .features = 1}).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Create({behind}, {.bytes = 1, .features = 1}).status().code(), absl::StatusCode::kDataLoss);
 }
 
 TEST_F(FileRowsTest, AFileThatIsCutShortLaterIsAnErrorThatNamesTheSample) {
-  const auto rows = Create(Records<uint8_t>("cut", {1, 2, 3, 4, 5, 6, 7, 8}, 4), {.bytes = 2, .features = 2});
+  const auto rows = Create({Records<uint8_t>("cut", {1, 2, 3, 4, 5, 6, 7, 8}, 4)}, {.bytes = 2, .features = 2});
   std::filesystem::resize_file(Path("cut"), 5);
   std::vector<float> features(8);
   std::vector<int32_t> labels(4);
@@ -126,6 +122,33 @@ TEST_F(FileRowsTest, AFileThatIsCutShortLaterIsAnErrorThatNamesTheSample) {
   const absl::Status status = (*rows)->Read(cut, features.data(), labels.data());
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(Path("cut")), HasSubstr("sample 2 of 4")));
+}
+
+TEST_F(FileRowsTest, MoreFilesThanAreKeptOpen) {
+  std::vector<RecordFile> files;
+  const int count = 3 * static_cast<int>(kOpenFiles) / 2;
+  for (int i = 0; i < count; ++i) {
+    files.push_back(Records<uint8_t>(std::to_string(i), {static_cast<uint8_t>(i), static_cast<uint8_t>(i + 1)}, 2));
+  }
+  const auto rows = Create(files, {.bytes = 1, .features = 1});
+  std::vector<float> features(2);
+  std::vector<int32_t> labels(2);
+  for (int step = 0; step < 1000; ++step) {
+    const int a = step * 7 % count, b = step * 31 % count;
+    const std::vector<int64_t> wanted{2 * a, 2 * b + 1};
+    ASSERT_TRUE((*rows)->Read(wanted, features.data(), labels.data()).ok());
+    ASSERT_THAT(features, ElementsAre(a, b + 1));
+  }
+  // All others are read twice, so it is closed; then it is another one.
+  for (int i = 0; i < 2 * count; ++i) {
+    const std::vector<int64_t> wanted{2 * (i % count == 70 ? 0 : i % count), 0};
+    ASSERT_TRUE((*rows)->Read(wanted, features.data(), labels.data()).ok());
+  }
+  Write("new", "ab");
+  std::filesystem::rename(Path("new"), Path("70"));
+  const std::vector<int64_t> wanted{140};
+  const absl::Status status = (*rows)->Read(wanted, features.data(), labels.data());
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("/70"), HasSubstr("was replaced")));
 }
 
 }  // namespace
