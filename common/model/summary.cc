@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace lockstep {
@@ -21,10 +24,21 @@ std::string WithThousands(int64_t number) {
   return text;
 }
 
+// Keras's class names: "max_pooling2d" is MaxPooling2D.
 std::string ClassName(const std::string& kind) {
-  std::string name = kind;
-  if (!name.empty() && name[0] >= 'a' && name[0] <= 'z') name[0] = static_cast<char>(name[0] - 'a' + 'A');
-  return name == "Relu" ? "ReLU" : name;
+  static const std::map<std::string, std::string> kIrregular{
+      {"relu", "ReLU"}, {"leaky_relu", "LeakyReLU"}, {"elu", "ELU"}, {"selu", "SELU"}, {"gelu", "GELU"},
+      {"silu", "SiLU"}, {"conv2d", "Conv2D"}};
+  const auto found = kIrregular.find(kind);
+  if (found != kIrregular.end()) return found->second;
+  std::string name;
+  bool up = true;
+  for (const char c : kind) {
+    if (c != '_') name += up ? absl::ascii_toupper(static_cast<unsigned char>(c)) : c;
+    up = c == '_';
+  }
+  if (absl::EndsWith(name, "2d")) name.back() = 'D';
+  return name;
 }
 
 std::string OutputShape(const Shape& shape) {

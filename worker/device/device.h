@@ -8,6 +8,7 @@
 // count. kF32 and kF64 are computed in their own precision; a call never mixes them.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,7 +21,34 @@
 
 namespace lockstep {
 
-enum class Activation : uint8_t { kLinear, kRelu, kSigmoid, kTanh };
+enum class Activation : uint8_t {
+  kLinear,
+  kRelu,
+  kLeakyRelu,
+  kElu,
+  kSelu,
+  kGelu,
+  kGeluTanh,
+  kSilu,
+  kSigmoid,
+  kHardSigmoid,
+  kTanh,
+  kSoftplus,
+};
+
+// An element-wise function; formulas in model.proto.
+struct ActivationArgs {
+  Activation kind = Activation::kLinear;
+  // The slope of kLeakyRelu, the alpha of kElu.
+  double alpha = 0;
+
+  bool linear() const { return kind == Activation::kLinear; }
+};
+
+// False: the derivative is a function of y = f(x) alone, so x need not be kept.
+constexpr bool GradientNeedsInput(Activation kind) {
+  return kind == Activation::kGelu || kind == Activation::kGeluTanh || kind == Activation::kSilu;
+}
 
 // What the last layer's outputs are: values (probabilities, where the metric wants some), or what a
 // sigmoid or a softmax would make probabilities of.
@@ -32,7 +60,7 @@ struct GemmArgs {
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;
-  Activation activation = Activation::kLinear;
+  ActivationArgs activation = {};
 };
 
 // Source rows for Gather: kU8 or kF32, [rows, width].
@@ -40,6 +68,35 @@ struct GatherArgs {
   // x = value * scale + offset.
   float scale = 1.0f;
   float offset = 0.0f;
+};
+
+// A window that moves over images [height, width]; index 0 is the height.
+struct WindowArgs {
+  std::array<int64_t, 2> size{1, 1};
+  std::array<int64_t, 2> stride{1, 1};
+  // Distance of neighbouring places of the window; only convolution has it.
+  std::array<int64_t, 2> dilation{1, 1};
+  // Rows and columns before and behind the image. Convolution takes them as zeros, pooling leaves them
+  // out.
+  std::array<int64_t, 2> pad_begin{0, 0};
+  std::array<int64_t, 2> pad_end{0, 0};
+  int64_t groups = 1;
+};
+
+enum class Pooling : uint8_t { kMax, kAverage };
+
+// Rows of x seen as [groups, n / groups]: each group has statistics of its own. Element j of a group g
+// has the scale and shift (g * n / groups + j) / spatial.
+struct RowNormArgs {
+  int64_t groups = 1;
+  int64_t spatial = 1;
+  double epsilon = 1e-3;
+};
+
+// Blocks of `width` elements: block i lies at offset + i * stride.
+struct BlockLayout {
+  int64_t offset = 0;
+  int64_t stride = 0;
 };
 
 struct AdamArgs {
@@ -92,13 +149,63 @@ class Device {
   // out[j] = sum over i of dy[i, j], rows in order. dy: [rows, n], out: [n].
   virtual void SumRows(Tensor dy, Tensor out) = 0;
   // y = f(x); y may alias x.
-  virtual void ActivationForward(Activation kind, Tensor x, Tensor y) = 0;
-  // dx = dy f'(x), computed from y = f(x); dx may alias dy.
-  virtual void ActivationBackward(Activation kind, Tensor y, Tensor dy, Tensor dx) = 0;
+  virtual void ActivationForward(const ActivationArgs& args, Tensor x, Tensor y) = 0;
+  // dx = dy f'(x), computed from y = f(x), and from x where GradientNeedsInput (else x may have null
+  // data); dx may alias dy.
+  virtual void ActivationBackward(const ActivationArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) = 0;
   // Over the last axis, the maximum subtracted first. x, y: [rows, n]; y may alias x.
   virtual void SoftmaxForward(Tensor x, Tensor y) = 0;
   // dx = y (dy - sum(dy y)); dx may alias dy.
   virtual void SoftmaxBackward(Tensor y, Tensor dy, Tensor dx) = 0;
+  // y = x - log(sum(exp(x))) over the last axis; y may alias x.
+  virtual void LogSoftmaxForward(Tensor x, Tensor y) = 0;
+  // dx = dy - exp(y) sum(dy); dx may alias dy.
+  virtual void LogSoftmaxBackward(Tensor y, Tensor dy, Tensor dx) = 0;
+  // Block i of `to` becomes block i of `from`, or has it added. Both are flat.
+  virtual void CopyBlocks(Tensor from, const BlockLayout& from_layout, Tensor to, const BlockLayout& to_layout,
+                          int64_t blocks, int64_t width, bool add) = 0;
+  // to = from * scale. from: kF64; to: kF32 or kF64, as many elements.
+  virtual void Convert(Tensor from, double scale, Tensor to) = 0;
+  // to = keep * to + (1 - keep) * from.
+  virtual void Blend(double keep, Tensor from, Tensor to) = 0;
+
+  // x: [rows, channels, h, w], kernel: [filters, channels / groups, kh, kw], bias: [filters] or null
+  // data, y: [rows, filters, oh, ow]; y = activation(x * kernel + bias), cross-correlation.
+  virtual void ConvForward(const WindowArgs& args, Tensor x, Tensor kernel, Tensor bias,
+                           const ActivationArgs& activation, Tensor y) = 0;
+  // Of the product alone: dy is the gradient before the activation.
+  virtual void ConvBackwardInput(const WindowArgs& args, Tensor dy, Tensor kernel, Tensor dx) = 0;
+  // dbias: null data where there is none.
+  virtual void ConvBackwardKernel(const WindowArgs& args, Tensor x, Tensor dy, Tensor dkernel, Tensor dbias) = 0;
+  // x: [rows, channels, h, w], y: [rows, channels, oh, ow]. The mean is over the places inside the image.
+  virtual void PoolForward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y) = 0;
+  // kMax: the gradient goes to the first of the largest, row by row.
+  virtual void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor dy, Tensor dx) = 0;
+
+  // x: [rows, channels, ...]. sums: kF64 [2, channels] adds {sum of x, sum of x^2} of each channel.
+  virtual void ChannelSums(Tensor x, Tensor sums) = 0;
+  // statistics: kF64 [3, channels] becomes {mean, 1 / sqrt(variance + epsilon), variance} of `count`
+  // numbers with these sums.
+  virtual void ChannelStatistics(Tensor sums, double count, double epsilon, Tensor statistics) = 0;
+  // The same from a mean and a variance: [channels] each.
+  virtual void MovingStatistics(Tensor mean, Tensor variance, double epsilon, Tensor statistics) = 0;
+  // y = (x - mean) / deviation gamma + beta. statistics: as above;
+  // gamma, beta: [channels] or null data.
+  virtual void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) = 0;
+  // sums: kF64 [2, channels] adds {sum of dy, sum of dy (x - mean) / deviation}.
+  virtual void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) = 0;
+  // dx = gamma / deviation (dy - sums[0] / count - xhat sums[1] / count), xhat = (x - mean) / deviation;
+  // count: numbers behind the statistics, 0 where they are constants (then dx = gamma / deviation dy).
+  virtual void ChannelNormBackward(Tensor x, Tensor statistics, Tensor gamma, Tensor sums, double count, Tensor dy,
+                                   Tensor dx) = 0;
+  // See RowNormArgs. x: [rows, n]; gamma, beta: flat, or null data; statistics: kF64 [rows * groups, 2]
+  // becomes {mean, 1 / sqrt(variance + epsilon)}.
+  virtual void RowNormForward(const RowNormArgs& args, Tensor x, Tensor gamma, Tensor beta, Tensor statistics,
+                              Tensor y) = 0;
+  // dgamma, dbeta are overwritten; null data: not wanted, as dx.
+  virtual void RowNormBackward(const RowNormArgs& args, Tensor x, Tensor gamma, Tensor statistics, Tensor dy, Tensor dx,
+                               Tensor dgamma, Tensor dbeta) = 0;
+
   // y[i, j] = x[i, j] * mask / (1 - rate), where mask draws element (first_row + i) * width + j of the
   // stream: it depends on the sample's place in the global batch, never on the rank. Backward is the
   // same call on the gradient. x, y: [rows, width]; y may alias x.

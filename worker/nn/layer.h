@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layer: forward and backward of one layer, written once over Device. A layer holds views of its
-// parameters and no activations; the model owns those.
+// Layer: forward and backward of one layer, written once over Device. A layer holds no activations and
+// no parameters; the model owns those.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +20,15 @@ struct StepContext {
   // The global step, and the place in the global batch of the first row: random layers key on both.
   int64_t step = 0;
   int64_t first_row = 0;
-  // The layer's place in the model, set by the model.
+  // Samples in the global batch; 0: no more than this call's rows.
+  int64_t batch_rows = 0;
+  // The rest is set by the model for each layer.
+  // The layer's place in the model.
   int layer_index = 0;
-  // An element-wise activation to apply to y at once: set by the model for layers that say they can.
-  Activation fused_activation = Activation::kLinear;
+  // An element-wise activation to apply to y at once, for layers that say they can.
+  ActivationArgs fused_activation = {};
+  // kF64 [scratch_size]: what forward leaves for backward. Zero at first, else as the last call left it.
+  Tensor scratch = {};
 };
 
 class Layer {
@@ -32,17 +37,36 @@ class Layer {
 
   // True: y holds the same numbers as x in the same order, so both may be the same memory.
   virtual bool is_view() const { return false; }
-  // Not kLinear: the layer only applies this function, so the layer before it may do so instead.
-  virtual Activation fusable_activation() const { return Activation::kLinear; }
+  // Not linear: the layer only applies this function, so the layer before it may do so instead.
+  virtual ActivationArgs fusable_activation() const { return {}; }
   // True: Forward applies StepContext::fused_activation.
   virtual bool can_fuse() const { return false; }
+  // Doubles of StepContext::scratch for micro-batches of up to `rows`.
+  virtual int64_t scratch_size(int64_t rows) const {
+    static_cast<void>(rows);
+    return 0;
+  }
 
-  // x: [rows, input...], y: [rows, output...]; overwrites y. parameters: one view per
-  // LayerPlan::parameters, in order.
-  virtual void Forward(const StepContext& context, std::span<const Tensor> parameters, Tensor x, Tensor y) = 0;
-  // Overwrites dx (null data: not wanted) and the gradients (shapes as the parameters).
-  virtual void Backward(const StepContext& context, std::span<const Tensor> parameters, Tensor x, Tensor y, Tensor dy,
-                        std::span<const Tensor> gradients, Tensor dx) = 0;
+  // Not 0: the layer normalises over the whole batch. While training, the model calls Sums for every
+  // shard, adds those of all shards into scratch [0, width), and calls Forward only then; likewise
+  // GradientSums, into scratch [width, 2 width), before Backward.
+  virtual int64_t batch_sums_width() const { return 0; }
+  // Overwrites sums: kF64 [batch_sums_width].
+  virtual void Sums(const StepContext& context, Tensor x, Tensor sums) {
+    static_cast<void>(context), static_cast<void>(x), static_cast<void>(sums);
+  }
+  virtual void GradientSums(const StepContext& context, Tensor x, Tensor dy, Tensor sums) {
+    static_cast<void>(context), static_cast<void>(x), static_cast<void>(dy), static_cast<void>(sums);
+  }
+
+  // x: one [rows, input...] for each of the plan's inputs, y: [rows, output...]; overwrites y.
+  // parameters: one view per LayerPlan::parameters, in order.
+  virtual void Forward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
+                       Tensor y) = 0;
+  // Overwrites each dx (null data: not wanted) and the gradients (shapes as the parameters; those of
+  // moving statistics get this shard's share of the new ones).
+  virtual void Backward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
+                        Tensor y, Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) = 0;
 };
 
 // By the plan's kind, which the registry must know.

@@ -3,9 +3,9 @@
 
 #include <array>
 #include <chrono>
-#include <cmath>
 
 #include "common/status_macros.h"
+#include "worker/nn/graph.h"
 #include "worker/nn/initialize.h"
 
 namespace lockstep {
@@ -16,58 +16,49 @@ constexpr int64_t kLine = 16;
 
 int64_t RoundUp(int64_t n) { return (n + kLine - 1) / kLine * kLine; }
 
-// One layer with its place in memory.
-struct Node {
-  std::unique_ptr<Layer> layer;
-  int index = 0;
-  // Of one sample.
-  Shape output;
-  // Range in ModelImpl::parameter_tensors_.
-  size_t first_parameter = 0;
-  size_t parameter_count = 0;
-  // Activations [max_rows, output...] and their gradients. A view or a fused layer shares those of the
-  // layer before it.
-  Tensor y;
-  Tensor dy;
-  // This layer's function is applied by the layer before it.
-  bool fused_into_previous = false;
-  Activation fused_activation = Activation::kLinear;
-};
-
-Tensor Rows(Tensor t, int64_t rows) {
-  std::array<int64_t, Shape::kMaxRank> dims{};
-  for (int i = 0; i < t.shape.rank(); ++i) dims[i] = t.shape[i];
-  dims[0] = rows;
-  return t.Reshaped(Shape(std::span<const int64_t>(dims.data(), static_cast<size_t>(t.shape.rank()))));
+// [rows, sample...] on the same memory.
+Tensor Rows(Tensor t, int64_t rows, const Shape& sample) {
+  std::array<int64_t, Shape::kMaxRank> dims{rows};
+  for (int i = 0; i < sample.rank(); ++i) dims[static_cast<size_t>(i) + 1] = sample[i];
+  return t.Reshaped(Shape(std::span<const int64_t>(dims.data(), static_cast<size_t>(sample.rank()) + 1)));
 }
 
 class ModelImpl final : public Model {
  public:
-  ModelImpl(Device* device, DType type, int64_t max_rows) : device_(device), type_(type), max_rows_(max_rows) {}
+  ModelImpl(Device* device, DType type) : device_(device), type_(type) {}
 
-  absl::Status Build(const ModelPlan& plan, const v1::LossSpec& loss, const MetricsPlan& metrics) {
+  absl::Status Build(const ModelPlan& plan, const v1::LossSpec& loss, const MetricsPlan& metrics, int64_t max_rows,
+                     int shards) {
     plan_ = plan;
     objective_ = std::make_unique<Objective>(plan, loss, metrics);
-    const size_t count = plan.layers.size() - (objective_->fuses_last_layer() ? 1 : 0);
+    const bool fused = objective_->fuses_last_layer();
     PlanParameters();
     LOCKSTEP_RETURN_IF_ERROR(Take(parameter_elements_, parameters_));
-    for (const ParameterView& view : views_) parameter_tensors_.push_back(ViewInto(parameters_, view));
+    for (const size_t i : place_) parameter_tensors_.push_back(ViewInto(parameters_, views_[i]));
     gradient_tensors_.resize(views_.size());
-    for (size_t i = 0; i < count; ++i) LOCKSTEP_RETURN_IF_ERROR(AddNode(plan.layers[i], static_cast<int>(i)));
+    const size_t count = plan.layers.size() - (fused ? 1 : 0);
+    for (size_t i = 0; i < count; ++i) {
+      whole_batch_width_ = std::max(whole_batch_width_, MakeLayer(plan.layers[i])->batch_sums_width());
+    }
+    lanes_ = needs_whole_batch() ? std::max(1, shards) : 1;
+    LOCKSTEP_RETURN_IF_ERROR(graph_.Build(*device_, plan, count, type_, max_rows, lanes_));
+    if (fused) last_layer_ = MakeLayer(plan.layers.back());
+    if (fused) LOCKSTEP_RETURN_IF_ERROR(Take(max_rows * plan.output.elements(), prediction_));
+    shard_sums_.resize(static_cast<size_t>(lanes_ * whole_batch_width_));
     return absl::OkStatus();
   }
 
   const std::vector<ParameterView>& parameter_views() const override { return views_; }
   Tensor parameters() override { return parameters_; }
   const Objective& objective() const override { return *objective_; }
+  bool needs_whole_batch() const override { return whole_batch_width_ > 0; }
 
   void Initialize(uint64_t seed) override {
     uint64_t index = 0;
     for (const LayerPlan& layer : plan_.layers) {
       for (const ParameterPlan& p : layer.parameters) {
         const RngStream stream{seed, RngPurpose::kInit, index};
-        const Tensor t = parameter_tensors_[index++];
-        InitializeTensor(*device_, t, p, stream);
+        InitializeTensor(*device_, parameter_tensors_[index++], p, stream);
       }
     }
   }
@@ -80,32 +71,87 @@ class ModelImpl final : public Model {
     }
     using Clock = std::chrono::steady_clock;
     const Clock::time_point began = forward_seconds == nullptr ? Clock::time_point{} : Clock::now();
-    StepContext own = context;
-    own.device = device_;
-    const Tensor output = Forward(own, batch);
-    const Tensor doutput = nodes_.empty() ? Tensor{} : Rows(nodes_.back().dy, batch.rows);
-    objective_->Compute(*device_, output, batch.targets, scale, doutput, stats);
+    const StepContext own = Own(context, context.first_row);
+    for (Node& node : graph_.nodes) Forward(node, 0, own, batch);
+    ComputeLoss(0, batch, scale, stats);
     if (forward_seconds != nullptr) {
       device_->Synchronize();
       *forward_seconds += std::chrono::duration<double>(Clock::now() - began).count();
     }
-    Backward(own, batch, gradient);
+    PointGradients(gradient);
+    for (size_t i = graph_.nodes.size(); i-- > 0;) Backward(graph_.nodes[i], 0, own, batch);
+    ZeroUntrained(gradient);
+  }
+
+  absl::Status ForwardBackwardTogether(const StepContext& context, std::span<const ShardTask> shards, double scale,
+                                       ShardSum& sum) override {
+    for (Node& node : graph_.nodes) {
+      LOCKSTEP_RETURN_IF_ERROR(SumOverBatch(node, false, context, shards, sum));
+      for (size_t lane = 0; lane < shards.size(); ++lane) {
+        if (shards[lane].batch.rows == 0) continue;
+        Forward(node, lane, Own(context, shards[lane].first_row), shards[lane].batch);
+      }
+    }
+    for (size_t lane = 0; lane < shards.size(); ++lane) {
+      const ShardTask& shard = shards[lane];
+      device_->Fill(shard.gradient, 0);
+      if (shard.batch.rows > 0) ComputeLoss(lane, shard.batch, scale, shard.stats);
+    }
+    for (size_t i = graph_.nodes.size(); i-- > 0;) {
+      Node& node = graph_.nodes[i];
+      LOCKSTEP_RETURN_IF_ERROR(SumOverBatch(node, true, context, shards, sum));
+      for (size_t lane = 0; lane < shards.size(); ++lane) {
+        if (shards[lane].batch.rows == 0) continue;
+        PointGradients(shards[lane].gradient);
+        Backward(node, lane, Own(context, shards[lane].first_row), shards[lane].batch);
+      }
+    }
+    for (const ShardTask& shard : shards) ZeroUntrained(shard.gradient);
+    return absl::OkStatus();
+  }
+
+  void UpdateMoving(Tensor gradient) override {
+    for (const ParameterView& view : views_) {
+      if (!view.moving_momentum.has_value()) continue;
+      device_->Blend(*view.moving_momentum, ViewInto(gradient, view), ViewInto(parameters_, view));
+    }
   }
 
   void Evaluate(const Batch& batch, Tensor stats) override {
     if (batch.rows == 0) return;
     const StepContext context{.device = device_};
-    objective_->Compute(*device_, Forward(context, batch), batch.targets, 0.0, {}, stats);
+    for (Node& node : graph_.nodes) Forward(node, 0, context, batch);
+    objective_->Compute(*device_, Last(0, batch), batch.targets, 0.0, {}, stats);
+  }
+
+  Tensor Predict(const Batch& batch) override {
+    const StepContext context{.device = device_};
+    for (Node& node : graph_.nodes) Forward(node, 0, context, batch);
+    if (last_layer_ == nullptr) return Last(0, batch);
+    const Tensor x = Last(0, batch), y = Rows(prediction_, batch.rows, plan_.output);
+    last_layer_->Forward(context, {}, std::span(&x, 1), y);
+    return y;
   }
 
  private:
+  // Moving statistics are placed behind all others: the optimizer's pass is over one stretch.
   void PlanParameters() {
-    for (const LayerPlan& layer : plan_.layers) {
-      for (const ParameterPlan& p : layer.parameters) {
-        views_.push_back({p.name, p.shape, parameter_elements_});
-        const int64_t end = parameter_elements_ + p.shape.elements();
-        parameter_elements_ = RoundUp(end);
-        if (end < parameter_elements_) gaps_.push_back({"", Shape{parameter_elements_ - end}, end});
+    size_t count = 0;
+    for (const LayerPlan& layer : plan_.layers) count += layer.parameters.size();
+    place_.resize(count);
+    for (const bool moving : {false, true}) {
+      size_t index = 0;
+      for (const LayerPlan& layer : plan_.layers) {
+        for (const ParameterPlan& p : layer.parameters) {
+          const size_t own = index++;
+          if (p.moving_momentum.has_value() != moving) continue;
+          place_[own] = views_.size();
+          views_.push_back({p.name, p.shape, parameter_elements_, p.trainable, p.moving_momentum, p.l1, p.l2});
+          const int64_t end = parameter_elements_ + p.shape.elements();
+          parameter_elements_ = RoundUp(end);
+          if (end < parameter_elements_) gaps_.push_back({"", Shape{parameter_elements_ - end}, end});
+          if (!p.trainable && !moving) frozen_.push_back(views_.back());
+        }
       }
     }
   }
@@ -122,102 +168,150 @@ class ModelImpl final : public Model {
     return absl::OkStatus();
   }
 
-  absl::Status AddNode(const LayerPlan& layer, int index) {
-    Node node{.layer = MakeLayer(layer), .index = index, .output = layer.output};
-    if (!nodes_.empty()) node.first_parameter = nodes_.back().first_parameter + nodes_.back().parameter_count;
-    node.parameter_count = layer.parameters.size();
-    std::vector<int64_t> dims{max_rows_};
-    dims.insert(dims.end(), layer.output.dims().begin(), layer.output.dims().end());
-    const Shape shape(dims);
-    const Activation activation = node.layer->fusable_activation();
-    if (node.layer->is_view()) {
-      // The first layer's input is the batch's own memory, known only in the step.
-      if (!nodes_.empty()) {
-        node.y = nodes_.back().y.Reshaped(shape);
-        node.dy = nodes_.back().dy.Reshaped(shape);
-      }
-    } else if (activation != Activation::kLinear && !nodes_.empty() && nodes_.back().layer->can_fuse() &&
-               nodes_.back().fused_activation == Activation::kLinear) {
-      nodes_.back().fused_activation = activation;
-      node.fused_into_previous = true;
-      node.y = nodes_.back().y;
-      node.dy = nodes_.back().dy;
-    } else {
-      LOCKSTEP_RETURN_IF_ERROR(Take(shape.elements(), node.y));
-      LOCKSTEP_RETURN_IF_ERROR(Take(shape.elements(), node.dy));
-      node.y = node.y.Reshaped(shape);
-      node.dy = node.dy.Reshaped(shape);
-    }
-    nodes_.push_back(std::move(node));
-    return absl::OkStatus();
+  StepContext Own(const StepContext& context, int64_t first_row) const {
+    StepContext own = context;
+    own.device = device_;
+    own.first_row = first_row;
+    return own;
   }
 
   std::span<const Tensor> Of(const std::vector<Tensor>& tensors, const Node& node) const {
     return std::span(tensors).subspan(node.first_parameter, node.parameter_count);
   }
 
-  // A leading view (flatten) is the batch under the view's shape.
-  Tensor Output(const Node& node, const Batch& batch) const {
-    if (node.y.data != nullptr) return Rows(node.y, batch.rows);
-    std::array<int64_t, Shape::kMaxRank> dims{batch.rows};
-    for (int i = 0; i < node.output.rank(); ++i) dims[i + 1] = node.output[i];
-    return batch.inputs.Reshaped(
-        Shape(std::span<const int64_t>(dims.data(), static_cast<size_t>(node.output.rank()) + 1)));
+  // A view of the samples is the batch under the view's shape.
+  Tensor Output(int source, size_t lane, const Batch& batch) const {
+    if (source == kModelInput) return batch.inputs;
+    const Node& node = graph_.nodes[static_cast<size_t>(source)];
+    const Tensor y = node.memory[lane].y;
+    return Rows(y.data == nullptr ? batch.inputs : y, batch.rows, node.output);
+  }
+  Tensor Last(size_t lane, const Batch& batch) const {
+    return Output(static_cast<int>(graph_.nodes.size()) - 1, lane, batch);
   }
 
-  Tensor Forward(StepContext context, const Batch& batch) {
-    Tensor x = batch.inputs;
-    for (const Node& node : nodes_) {
-      const Tensor y = Output(node, batch);
-      if (!node.fused_into_previous && !node.layer->is_view()) {
-        context.layer_index = node.index;
-        context.fused_activation = node.fused_activation;
-        node.layer->Forward(context, Of(parameter_tensors_, node), x, y);
-      }
-      x = y;
+  StepContext For(const Node& node, size_t lane, StepContext context) const {
+    context.layer_index = node.index;
+    context.fused_activation = node.fused_activation;
+    context.scratch = node.memory[lane].scratch;
+    return context;
+  }
+
+  void PointInputs(Node& node, size_t lane, const Batch& batch) const {
+    for (size_t k = 0; k < node.sources.size(); ++k) node.x[k] = Output(node.sources[k], lane, batch);
+  }
+
+  void Forward(Node& node, size_t lane, const StepContext& context, const Batch& batch) {
+    if (node.fused_into_source || node.layer->is_view()) return;
+    PointInputs(node, lane, batch);
+    node.layer->Forward(For(node, lane, context), Of(parameter_tensors_, node), node.x,
+                        Output(node.index, lane, batch));
+  }
+
+  void ComputeLoss(size_t lane, const Batch& batch, double scale, Tensor stats) {
+    const Tensor doutput = graph_.nodes.empty()
+                               ? Tensor{}
+                               : Rows(graph_.nodes.back().memory[lane].dy, batch.rows, graph_.nodes.back().output);
+    objective_->Compute(*device_, Last(lane, batch), batch.targets, scale, doutput, stats);
+  }
+
+  void PointGradients(Tensor gradient) {
+    for (size_t i = 0; i < place_.size(); ++i) gradient_tensors_[i] = ViewInto(gradient, views_[place_[i]]);
+  }
+
+  void Backward(Node& node, size_t lane, const StepContext& context, const Batch& batch) {
+    if (!node.wants_gradient || (node.layer->is_view() && node.shares_dy)) return;
+    PointInputs(node, lane, batch);
+    size_t added = 0;
+    for (size_t k = 0; k < node.sources.size(); ++k) {
+      node.dx[k] = {};
+      if (node.flows[k] == GradientFlow::kNone) continue;
+      const Node& source = graph_.nodes[static_cast<size_t>(node.sources[k])];
+      const Tensor to = node.flows[k] == GradientFlow::kAdd ? graph_.sums[added++] : source.memory[lane].dy;
+      node.dx[k] = Rows(to, batch.rows, source.output);
     }
-    return x;
+    // A fused activation's dx is its own dy, in place.
+    node.layer->Backward(For(node, lane, context), Of(parameter_tensors_, node), node.x,
+                         Output(node.index, lane, batch), Rows(node.memory[lane].dy, batch.rows, node.output),
+                         Of(gradient_tensors_, node), node.dx);
+    for (size_t k = 0; k < node.sources.size(); ++k) {
+      if (node.flows[k] != GradientFlow::kAdd) continue;
+      const Node& source = graph_.nodes[static_cast<size_t>(node.sources[k])];
+      const Tensor sum = Rows(source.memory[lane].dy, batch.rows, source.output);
+      device_->Add(sum, node.dx[k], sum);
+    }
   }
 
-  void Backward(StepContext context, const Batch& batch, Tensor gradient) {
-    for (size_t i = 0; i < views_.size(); ++i) gradient_tensors_[i] = ViewInto(gradient, views_[i]);
+  // The padding, and what no layer wrote or no optimizer may use.
+  void ZeroUntrained(Tensor gradient) {
     for (const ParameterView& gap : gaps_) device_->Fill(ViewInto(gradient, gap), 0);
-    for (size_t i = nodes_.size(); i-- > 0;) {
-      const Node& node = nodes_[i];
-      if (node.layer->is_view()) continue;
-      context.layer_index = node.index;
-      context.fused_activation = node.fused_activation;
-      const Tensor x = i == 0 ? batch.inputs : Output(nodes_[i - 1], batch);
-      // Nobody asks for the gradient of the samples.
-      const Tensor dx = i == 0 || nodes_[i - 1].dy.data == nullptr ? Tensor{} : Rows(nodes_[i - 1].dy, batch.rows);
-      // A fused activation's dx is its own dy, in place: the memory of both is the layer's before it.
-      node.layer->Backward(context, Of(parameter_tensors_, node), x, Output(node, batch), Rows(node.dy, batch.rows),
-                           Of(gradient_tensors_, node), dx);
+    for (const ParameterView& view : frozen_) device_->Fill(ViewInto(gradient, view), 0);
+  }
+
+  // The layer's sums over the whole batch into each shard's scratch; see Layer::batch_sums_width.
+  absl::Status SumOverBatch(Node& node, bool backward, const StepContext& context, std::span<const ShardTask> shards,
+                            ShardSum& sum) {
+    const int64_t width = node.layer->batch_sums_width();
+    if (width == 0) return absl::OkStatus();
+    const auto place = [&](size_t lane) -> Tensor {
+      return {node.memory[lane].scratch.as<double>() + (backward ? width : 0), Shape{2, width / 2}, DType::kF64};
+    };
+    const std::span<double> all(shard_sums_.data(), shards.size() * static_cast<size_t>(width));
+    for (size_t lane = 0; lane < shards.size(); ++lane) {
+      const Batch& batch = shards[lane].batch;
+      const StepContext own = For(node, lane, Own(context, shards[lane].first_row));
+      if (batch.rows == 0) {
+        device_->Fill(place(lane), 0);
+      } else if (backward) {
+        node.layer->GradientSums(own, Output(node.sources[0], lane, batch),
+                                 Rows(node.memory[lane].dy, batch.rows, node.output), place(lane));
+      } else {
+        node.layer->Sums(own, Output(node.sources[0], lane, batch), place(lane));
+      }
+      device_->CopyToHost(all.data() + lane * static_cast<size_t>(width), place(lane).data, place(lane).bytes());
     }
+    std::vector<double>& total = total_;
+    total.resize(static_cast<size_t>(width));
+    LOCKSTEP_RETURN_IF_ERROR(sum.Sum(all, total));
+    for (size_t lane = 0; lane < shards.size(); ++lane) {
+      device_->CopyFromHost(place(lane).data, total.data(), place(lane).bytes());
+    }
+    return absl::OkStatus();
   }
 
   Device* device_;
   DType type_;
-  int64_t max_rows_;
   ModelPlan plan_;
   std::unique_ptr<Objective> objective_;
+  Graph graph_;
+  int lanes_ = 1;
+  int64_t whole_batch_width_ = 0;
+  std::vector<double> shard_sums_;
+  std::vector<double> total_;
+  // A last layer that is one step with the loss, for Predict alone.
+  std::unique_ptr<Layer> last_layer_;
+  Tensor prediction_;
+  // In the order of the flat array.
   std::vector<ParameterView> views_;
+  // The view of each parameter, in the plan's order, as all of the tensors below.
+  std::vector<size_t> place_;
   // The padding after each tensor: its gradient is zero, so that it stays zero.
   std::vector<ParameterView> gaps_;
+  std::vector<ParameterView> frozen_;
   int64_t parameter_elements_ = 0;
   Tensor parameters_;
   std::vector<Tensor> parameter_tensors_;
   std::vector<Tensor> gradient_tensors_;
-  std::vector<Node> nodes_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(Device* device, const ModelPlan& plan, const v1::LossSpec& loss,
-                                                     DType type, int64_t max_rows, const MetricsPlan& metrics) {
-  auto model = std::make_unique<ModelImpl>(device, type, max_rows);
-  LOCKSTEP_RETURN_IF_ERROR(model->Build(plan, loss, metrics));
+                                                     DType type, int64_t max_rows, const MetricsPlan& metrics,
+                                                     int shards) {
+  auto model = std::make_unique<ModelImpl>(device, type);
+  LOCKSTEP_RETURN_IF_ERROR(model->Build(plan, loss, metrics, max_rows, shards));
   return model;
 }
 

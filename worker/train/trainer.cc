@@ -186,6 +186,7 @@ absl::Status Trainer::Step(int64_t step) {
   // All ranks hold the same sums, so all decide the same.
   const bool finite = std::isfinite(sums[0]) && GradientIsFinite(gradient);
   if (finite) {
+    model_->UpdateMoving(gradient);
     optimizer_->Step(*device_, model_->parameters(), gradient,
                      LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step), step);
   } else {
@@ -206,7 +207,8 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
                             .training = true,
                             .seed = config_.spec.seed(),
                             .step = step,
-                            .first_row = piece.first - place.first_position};
+                            .first_row = piece.first - place.first_position,
+                            .batch_rows = place.rows};
   const Tensor gradient{reducer_->shard_gradient().data(), model_->parameters().shape, DType::kF32};
   const std::span<double> scalars = reducer_->shard_scalars();
   const int width = model_->stats_width();

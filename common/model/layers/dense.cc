@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "absl/strings/str_cat.h"
-#include "common/model/checks.h"
+#include "common/model/layers/parameters.h"
 #include "common/model/model_plan.h"
 
 namespace lockstep {
@@ -27,19 +27,15 @@ void DescribeDense(LayerPlan& plan, Violations& violations) {
                                                   " is over the limit of ", kMaxTensorElements, " numbers"));
     return;
   }
-  ParameterPlan kernel{
-      .name = "kernel", .shape = Shape{inputs, dense.units()}, .fan_in = inputs, .fan_out = dense.units()};
-  if (dense.has_kernel_initializer()) {
-    kernel.initializer = dense.kernel_initializer();
-  } else {
-    kernel.initializer.mutable_glorot_uniform();
-  }
-  CheckInitializer(kernel.initializer, kernel.shape, field + ".kernel_initializer", violations);
-  plan.parameters.push_back(std::move(kernel));
+  AddParameter(plan,
+               {.name = "kernel", .shape = Shape{inputs, dense.units()}, .fan_in = inputs, .fan_out = dense.units()},
+               {.field = field,
+                .initializer = dense.has_kernel_initializer() ? &dense.kernel_initializer() : nullptr,
+                .otherwise = GlorotUniform(),
+                .regularizer = &dense.kernel_regularizer()},
+               violations);
   if (dense.has_use_bias() && !dense.use_bias()) return;
-  ParameterPlan bias{.name = "bias", .shape = Shape{dense.units()}, .initializer = dense.bias_initializer()};
-  CheckInitializer(bias.initializer, bias.shape, field + ".bias_initializer", violations);
-  plan.parameters.push_back(std::move(bias));
+  AddBias(plan, dense.units(), field, dense.bias_initializer(), dense.bias_regularizer(), violations);
 }
 
 }  // namespace lockstep

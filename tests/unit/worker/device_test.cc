@@ -38,7 +38,7 @@ TEST_P(GemmTest, AgreesWithTheDefinition) {
                                 {1, 128, 784},
                                 {8, 10, 128}}) {
     std::vector<float> a = Random(m * k, 1), b = Random(k * n, 2), bias = Random(n, 3), out(m * n);
-    device->Gemm({.transpose_a = ta, .transpose_b = tb, .activation = Activation::kRelu},
+    device->Gemm({.transpose_a = ta, .transpose_b = tb, .activation = {Activation::kRelu}},
                  View(a, ta ? Shape{k, m} : Shape{m, k}), View(b, tb ? Shape{n, k} : Shape{k, n}), View(bias, Shape{n}),
                  View(out, Shape{m, n}));
     const double tolerance = static_cast<double>(k + 2) * static_cast<double>(k + 2) / 4 * 6e-8 + 1e-7;

@@ -59,13 +59,22 @@ TYPED_TEST(KernelsTest, EverySetHasTheSameBits) {
     const auto keep = [&](const std::vector<T>& v) { all.insert(all.end(), v.begin(), v.end()); };
     const std::vector<T> a = Random<T>(3 * n, 1), b = Random<T>(3 * n, 2), bias = Random<T>(n, 3);
     std::vector<T> out(a.size());
-    for (const Activation kind : {Activation::kLinear, Activation::kRelu, Activation::kSigmoid, Activation::kTanh}) {
+    for (int kind = 0; kind <= static_cast<int>(Activation::kSoftplus); ++kind) {
+      const ActivationArgs args{static_cast<Activation>(kind), 0.3};
       out = a;
-      k.bias_activation(kind, bias.data(), 3, n, out.data());
+      k.bias_activation(args, bias.data(), 3, n, out.data());
       keep(out);
-      k.activation_backward(kind, a.data(), b.data(), 3 * n, out.data());
+      k.activation_backward(args, b.data(), a.data(), b.data(), 3 * n, out.data());
       keep(out);
     }
+    k.scale_shift(a.data(), 3 * n, T(0.7), T(0.2), out.data());
+    keep(out);
+    k.norm_backward(a.data(), b.data(), 3 * n, T(0.7), T(0.2), T(-0.4), out.data());
+    keep(out);
+    double pairs[4] = {};
+    k.square_sums(a.data(), 3 * n, pairs);
+    k.product_sums(a.data(), b.data(), 3 * n, pairs + 2);
+    for (const double pair : pairs) all.push_back(static_cast<T>(pair));
     k.add(a.data(), b.data(), out.data(), 3 * n);
     keep(out);
     std::vector<T> sums(static_cast<size_t>(n));
@@ -170,9 +179,9 @@ TEST(MathTest, EdgesAreWhatOneExpects) {
   EXPECT_EQ(math::TanhOf(infinity), 1.0f);
   EXPECT_EQ(math::TanhOf(-infinity), -1.0f);
   EXPECT_TRUE(std::isnan(math::TanhOf(nan)));
-  EXPECT_TRUE(std::isnan(ReluMath::Forward(nan)));
-  EXPECT_EQ(SigmoidMath::Forward(-1000.0f), 0.0f);
-  EXPECT_EQ(SigmoidMath::Forward(1000.0f), 1.0f);
+  EXPECT_TRUE(std::isnan(ReluMath{}.Forward(nan)));
+  EXPECT_EQ(SigmoidMath{}.Forward(-1000.0f), 0.0f);
+  EXPECT_EQ(SigmoidMath{}.Forward(1000.0f), 1.0f);
 }
 
 }  // namespace

@@ -9,10 +9,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "worker/device/cpu/cpu_buffer.h"
+#include "worker/device/cpu/cpu_conv.h"
 #include "worker/device/cpu/cpu_gemm.h"
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/cpu/losses.h"
 #include "worker/device/cpu/metrics.h"
+#include "worker/device/cpu/norms.h"
+#include "worker/device/cpu/pools.h"
 #include "worker/device/device.h"
 
 namespace lockstep {
@@ -30,7 +33,7 @@ std::string CpuModel() {
 class CpuDevice final : public Device {
  public:
   explicit CpuDevice(int threads)
-      : threads_(std::max(threads, 1)), kernels_(ChooseKernels()), gemm_(kernels_, threads_) {}
+      : threads_(std::max(threads, 1)), kernels_(ChooseKernels()), gemm_(kernels_, threads_), conv_(threads_) {}
 
   std::string Description() const override {
     const dnnl_version_t* v = dnnl_version();
@@ -96,7 +99,7 @@ class CpuDevice final : public Device {
     const int64_t m = out.shape[0], n = out.shape[1];
     if (m == 0 || n == 0) return;
     gemm_.Run(args, a, b, out);
-    if (bias.data == nullptr && args.activation == Activation::kLinear) return;
+    if (bias.data == nullptr && args.activation.linear()) return;
     Visit(out.type,
           [&]<typename T>(T, const auto& k) { k.bias_activation(args.activation, bias.as<T>(), m, n, out.as<T>()); });
   }
@@ -105,13 +108,14 @@ class CpuDevice final : public Device {
       k.sum_rows(dy.as<T>(), dy.elements() / out.elements(), out.elements(), out.as<T>());
     });
   }
-  void ActivationForward(Activation kind, Tensor x, Tensor y) override {
+  void ActivationForward(const ActivationArgs& args, Tensor x, Tensor y) override {
     if (y.data != x.data) std::memcpy(y.data, x.data, x.bytes());
-    Visit(y.type, [&]<typename T>(T, const auto& k) { k.bias_activation(kind, nullptr, 1, y.elements(), y.as<T>()); });
+    if (args.linear()) return;
+    Visit(y.type, [&]<typename T>(T, const auto& k) { k.bias_activation(args, nullptr, 1, y.elements(), y.as<T>()); });
   }
-  void ActivationBackward(Activation kind, Tensor y, Tensor dy, Tensor dx) override {
+  void ActivationBackward(const ActivationArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) override {
     Visit(y.type, [&]<typename T>(T, const auto& k) {
-      k.activation_backward(kind, y.as<T>(), dy.as<T>(), y.elements(), dx.as<T>());
+      k.activation_backward(args, x.as<T>(), y.as<T>(), dy.as<T>(), y.elements(), dx.as<T>());
     });
   }
   void SoftmaxForward(Tensor x, Tensor y) override {
@@ -120,6 +124,89 @@ class CpuDevice final : public Device {
   void SoftmaxBackward(Tensor y, Tensor dy, Tensor dx) override {
     Visit(y.type, [&]<typename T>(T, const auto&) { cpu::SoftmaxBackward<T>(y, dy, dx); });
   }
+  void LogSoftmaxForward(Tensor x, Tensor y) override {
+    Visit(y.type, [&]<typename T>(T, const auto&) { cpu::LogSoftmaxForward<T>(x, y); });
+  }
+  void LogSoftmaxBackward(Tensor y, Tensor dy, Tensor dx) override {
+    Visit(y.type, [&]<typename T>(T, const auto&) { cpu::LogSoftmaxBackward<T>(y, dy, dx); });
+  }
+  void CopyBlocks(Tensor from, const BlockLayout& from_layout, Tensor to, const BlockLayout& to_layout, int64_t blocks,
+                  int64_t width, bool add) override {
+    Visit(to.type, [&]<typename T>(T, const auto& k) {
+      for (int64_t i = 0; i < blocks; ++i) {
+        const T* source = from.as<T>() + from_layout.offset + i * from_layout.stride;
+        T* target = to.as<T>() + to_layout.offset + i * to_layout.stride;
+        if (add) {
+          k.add(target, source, target, width);
+        } else {
+          std::memcpy(target, source, static_cast<size_t>(width) * sizeof(T));
+        }
+      }
+    });
+  }
+  void Convert(Tensor from, double scale, Tensor to) override {
+    Visit(to.type, [&]<typename T>(T, const auto&) {
+      for (int64_t i = 0; i < to.elements(); ++i) to.as<T>()[i] = static_cast<T>(from.as<double>()[i] * scale);
+    });
+  }
+  void Blend(double keep, Tensor from, Tensor to) override {
+    Visit(to.type, [&]<typename T>(T, const auto& k) {
+      k.norm_backward(to.as<T>(), from.as<T>(), to.elements(), static_cast<T>(1.0 - keep), static_cast<T>(keep), T(0),
+                      to.as<T>());
+    });
+  }
+
+  void ConvForward(const WindowArgs& args, Tensor x, Tensor kernel, Tensor bias, const ActivationArgs& activation,
+                   Tensor y) override {
+    conv_.Forward(args, x, kernel, bias, y);
+    if (!activation.linear()) ActivationForward(activation, y, y);
+  }
+  void ConvBackwardInput(const WindowArgs& args, Tensor dy, Tensor kernel, Tensor dx) override {
+    conv_.BackwardInput(args, dy, kernel, dx);
+  }
+  void ConvBackwardKernel(const WindowArgs& args, Tensor x, Tensor dy, Tensor dkernel, Tensor dbias) override {
+    conv_.BackwardKernel(args, x, dy, dkernel, dbias);
+  }
+  void PoolForward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y) override {
+    Visit(x.type, [&]<typename T>(T, const auto&) { cpu::PoolForward<T>(kind, args, x, y); });
+  }
+  void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor dy, Tensor dx) override {
+    Visit(x.type, [&]<typename T>(T, const auto&) { cpu::PoolBackward<T>(kind, args, x, dy, dx); });
+  }
+  void ChannelSums(Tensor x, Tensor sums) override {
+    Visit(x.type, [&]<typename T>(T, const auto& k) { cpu::ChannelSums<T>(k, x, sums); });
+  }
+  void ChannelStatistics(Tensor sums, double count, double epsilon, Tensor statistics) override {
+    cpu::ChannelStatistics(sums, count, epsilon, statistics);
+  }
+  void MovingStatistics(Tensor mean, Tensor variance, double epsilon, Tensor statistics) override {
+    Visit(mean.type,
+          [&]<typename T>(T, const auto&) { cpu::MovingStatistics<T>(mean, variance, epsilon, statistics); });
+  }
+  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) override {
+    Visit(x.type, [&]<typename T>(T, const auto& k) { cpu::ChannelNormForward<T>(k, x, statistics, gamma, beta, y); });
+  }
+  void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) override {
+    Visit(x.type, [&]<typename T>(T, const auto& k) { cpu::ChannelNormSums<T>(k, x, statistics, dy, sums); });
+  }
+  void ChannelNormBackward(Tensor x, Tensor statistics, Tensor gamma, Tensor sums, double count, Tensor dy,
+                           Tensor dx) override {
+    Visit(x.type, [&]<typename T>(T, const auto& k) {
+      cpu::ChannelNormBackward<T>(k, x, statistics, gamma, sums, count, dy, dx);
+    });
+  }
+  void RowNormForward(const RowNormArgs& args, Tensor x, Tensor gamma, Tensor beta, Tensor statistics,
+                      Tensor y) override {
+    Visit(x.type,
+          [&]<typename T>(T, const auto& k) { cpu::RowNormForward<T>(k, args, x, gamma, beta, statistics, y); });
+  }
+  void RowNormBackward(const RowNormArgs& args, Tensor x, Tensor gamma, Tensor statistics, Tensor dy, Tensor dx,
+                       Tensor dgamma, Tensor dbeta) override {
+    Visit(x.type, [&]<typename T>(T, const auto&) {
+      cpu::RowNormBackward<T>(args, x, gamma, statistics, dy, dx, dgamma, dbeta);
+    });
+  }
+
   void Dropout(Tensor x, double rate, const RngStream& stream, int64_t first_row, Tensor y) override {
     const int64_t rows = x.shape[0], width = rows == 0 ? 0 : x.elements() / rows;
     Visit(x.type, [&]<typename T>(T, const auto& k) {
@@ -188,6 +275,7 @@ class CpuDevice final : public Device {
   const int threads_;
   const KernelChoice kernels_;
   cpu::CpuGemm gemm_;
+  cpu::CpuConv conv_;
 };
 
 }  // namespace

@@ -46,9 +46,17 @@ struct CpuKernels {
                        T* out);
   void (*gather)(const T* rows, const int64_t* indices, int64_t batch, int64_t width, T scale, T offset, T* out);
   // y[i, j] = activation(y[i, j] + bias[j]); bias may be null.
-  void (*bias_activation)(Activation kind, const T* bias, int64_t rows, int64_t n, T* y);
-  // dx = dy f'(y); dx may alias dy.
-  void (*activation_backward)(Activation kind, const T* y, const T* dy, int64_t n, T* dx);
+  void (*bias_activation)(const ActivationArgs& args, const T* bias, int64_t rows, int64_t n, T* y);
+  // x may be null where GradientNeedsInput says so; dx may alias dy.
+  void (*activation_backward)(const ActivationArgs& args, const T* x, const T* y, const T* dy, int64_t n, T* dx);
+  // y[i] = x[i] scale + shift, for one channel of n places.
+  void (*scale_shift)(const T* x, int64_t n, T scale, T shift, T* y);
+  // dx[i] = a dy[i] + b x[i] + c.
+  void (*norm_backward)(const T* x, const T* dy, int64_t n, T a, T b, T c, T* dx);
+  // Adds {sum of x, sum of x^2}; eight sums side by side, added in order at the end.
+  void (*square_sums)(const T* x, int64_t n, double* sums);
+  // Adds {sum of dy, sum of dy x}.
+  void (*product_sums)(const T* x, const T* dy, int64_t n, double* sums);
   void (*sum_rows)(const T* dy, int64_t rows, int64_t n, T* out);
   bool (*all_finite)(const T* x, int64_t n);
   // y may alias x.

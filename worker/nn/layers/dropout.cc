@@ -10,16 +10,16 @@ class Dropout final : public Layer {
  public:
   explicit Dropout(double rate) : rate_(rate) {}
 
-  void Forward(const StepContext& context, std::span<const Tensor>, Tensor x, Tensor y) override {
+  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     if (context.training) {
-      context.device->Dropout(x, rate_, Stream(context), context.first_row, y);
+      context.device->Dropout(x[0], rate_, Stream(context), context.first_row, y);
     } else {
-      context.device->ActivationForward(Activation::kLinear, x, y);
+      context.device->ActivationForward({}, x[0], y);
     }
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, Tensor, Tensor, Tensor dy, std::span<const Tensor>,
-                Tensor dx) override {
-    if (dx.data != nullptr) context.device->Dropout(dy, rate_, Stream(context), context.first_row, dx);
+  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
+                std::span<const Tensor>, std::span<const Tensor> dx) override {
+    if (dx[0].data != nullptr) context.device->Dropout(dy, rate_, Stream(context), context.first_row, dx[0]);
   }
 
  private:

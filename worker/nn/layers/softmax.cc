@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Over the last axis.
 #include "worker/nn/layer.h"
 
 namespace lockstep {
@@ -7,17 +8,29 @@ namespace {
 
 class Softmax final : public Layer {
  public:
-  void Forward(const StepContext& context, std::span<const Tensor>, Tensor x, Tensor y) override {
-    context.device->SoftmaxForward(x, y);
+  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+    context.device->SoftmaxForward(x[0], y);
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, Tensor, Tensor y, Tensor dy,
-                std::span<const Tensor>, Tensor dx) override {
-    if (dx.data != nullptr) context.device->SoftmaxBackward(y, dy, dx);
+  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor y, Tensor dy,
+                std::span<const Tensor>, std::span<const Tensor> dx) override {
+    if (dx[0].data != nullptr) context.device->SoftmaxBackward(y, dy, dx[0]);
+  }
+};
+
+class LogSoftmax final : public Layer {
+ public:
+  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+    context.device->LogSoftmaxForward(x[0], y);
+  }
+  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor y, Tensor dy,
+                std::span<const Tensor>, std::span<const Tensor> dx) override {
+    if (dx[0].data != nullptr) context.device->LogSoftmaxBackward(y, dy, dx[0]);
   }
 };
 
 }  // namespace
 
 std::unique_ptr<Layer> MakeSoftmax(const LayerPlan&) { return std::make_unique<Softmax>(); }
+std::unique_ptr<Layer> MakeLogSoftmax(const LayerPlan&) { return std::make_unique<LogSoftmax>(); }
 
 }  // namespace lockstep
