@@ -78,28 +78,30 @@ void LogSoftmaxBackward(Tensor y, Tensor dy, Tensor dx) {
   }
 }
 
-const int64_t rows = logits.shape[0], n = rows == 0 ? 0 : logits.elements() / rows;
-const T factor = static_cast<T>(scale);
-double loss = 0;
-for (int64_t i = 0; i < rows; ++i) {
-  const T* x = logits.as<T>() + i * n;
-  const int32_t label = labels.as<int32_t>()[i];
-  const bool known = label >= 0 && label < n;
-  T max, log_sum;
-  if (dlogits.data != nullptr) {
-    T* d = dlogits.as<T>() + i * n;
-    log_sum = SoftmaxRow(x, n, d, max);
-    if (known) d[label] -= T(1);
-    for (int64_t j = 0; j < n; ++j) d[j] *= factor;
-  } else {
-    max = *std::max_element(x, x + n);
-    T total = T(0);
-    for (int64_t j = 0; j < n; ++j) total += math::Exp(x[j] - max);
-    log_sum = std::log(total);
+template <typename T>
+void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor sum) {
+  const int64_t rows = logits.shape[0], n = rows == 0 ? 0 : logits.elements() / rows;
+  const T factor = static_cast<T>(scale);
+  double loss = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* x = logits.as<T>() + i * n;
+    const int32_t label = labels.as<int32_t>()[i];
+    const bool known = label >= 0 && label < n;
+    T max, log_sum;
+    if (dlogits.data != nullptr) {
+      T* d = dlogits.as<T>() + i * n;
+      log_sum = SoftmaxRow(x, n, d, max);
+      if (known) d[label] -= T(1);
+      for (int64_t j = 0; j < n; ++j) d[j] *= factor;
+    } else {
+      max = *std::max_element(x, x + n);
+      T total = T(0);
+      for (int64_t j = 0; j < n; ++j) total += math::Exp(x[j] - max);
+      log_sum = std::log(total);
+    }
+    loss += known ? static_cast<double>(log_sum) - static_cast<double>(x[label] - max) : kUnknownLabel;
   }
-  loss += known ? static_cast<double>(log_sum) - static_cast<double>(x[label] - max) : kUnknownLabel;
-}
-sum.as<double>()[0] += loss;
+  sum.as<double>()[0] += loss;
 }
 
 template <typename T>
