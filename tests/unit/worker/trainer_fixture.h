@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -131,6 +133,8 @@ struct TrainOptions {
   v1::JobSpec spec = BlobSpec();
   // Lines of a failpoint file.
   std::string failpoints;
+  // Each rank's own; null: blobs.
+  std::function<std::unique_ptr<Dataset>()> dataset;
 };
 
 // 32 steps an epoch, 96 in all.
@@ -207,7 +211,8 @@ class TrainerTest : public ::testing::Test {
  private:
   static absl::StatusOr<Trainer::Result> TrainRank(Communicator& communicator, LocalLink& link,
                                                    const std::filesystem::path& output, const TrainOptions& options) {
-    const BlobDataset dataset(1000, options.poisoned);
+    const std::unique_ptr<Dataset> dataset =
+        options.dataset ? options.dataset() : std::make_unique<BlobDataset>(1000, options.poisoned);
     const SystemClock clock;
     auto device = MakeCpuDevice(1);
     std::unique_ptr<Failpoints> failpoints;
@@ -217,7 +222,7 @@ class TrainerTest : public ::testing::Test {
       failpoints = std::move(*armed);
     }
     TrainerConfig config{.spec = options.spec,
-                         .plan = PlanOf(options.spec, dataset),
+                         .plan = PlanOf(options.spec, *dataset),
                          .generation = 1,
                          .output_dir = output,
                          .resume_checkpoint = options.resume_checkpoint,
@@ -227,7 +232,7 @@ class TrainerTest : public ::testing::Test {
                                            : options.first_step,
                          .snapshot_path = options.snapshot_path};
     auto trainer =
-        Trainer::Create(std::move(config), device.get(), &communicator, &dataset, &link, &clock, failpoints.get());
+        Trainer::Create(std::move(config), device.get(), &communicator, dataset.get(), &link, &clock, failpoints.get());
     if (!trainer.ok()) return trainer.status();
     return (*trainer)->Run();
   }
