@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,13 +21,18 @@ static_assert(std::endian::native == std::endian::little, "records are read as t
 
 namespace {
 
+// False where a value is no finite float.
 template <typename T>
-void Convert(const uint8_t* from, int64_t n, float scale, float offset, float* __restrict to) {
+bool Convert(const uint8_t* from, int64_t n, float scale, float offset, float* __restrict to) {
+  int bad = 0;
   for (int64_t i = 0; i < n; ++i) {
-    T value;
-    std::memcpy(&value, from + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
-    to[i] = static_cast<float>(value) * scale + offset;
+    T stored;
+    std::memcpy(&stored, from + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    const auto value = static_cast<float>(stored);
+    bad |= static_cast<int>(!(std::fabs(value) <= std::numeric_limits<float>::max()));
+    to[i] = value * scale + offset;
   }
+  return bad == 0;
 }
 
 absl::Status CutShort(const std::string& path, int64_t record, int64_t of) {
@@ -132,15 +139,20 @@ absl::Status FileRows::ReadRecords(const Entry& entry, int64_t first, int64_t co
 absl::Status FileRows::Decode(const Entry& entry, int64_t record, const uint8_t* bytes, float* features,
                               int32_t* label) const {
   const uint8_t* from = bytes + layout_.first_feature;
+  bool finite = true;
   switch (layout_.type) {
     case DType::kF32:
-      Convert<float>(from, layout_.features, layout_.scale, layout_.offset, features);
+      finite = Convert<float>(from, layout_.features, layout_.scale, layout_.offset, features);
       break;
     case DType::kF64:
-      Convert<double>(from, layout_.features, layout_.scale, layout_.offset, features);
+      finite = Convert<double>(from, layout_.features, layout_.scale, layout_.offset, features);
       break;
     default:
       Convert<uint8_t>(from, layout_.features, layout_.scale, layout_.offset, features);
+  }
+  if (!finite) {
+    return absl::OutOfRangeError(
+        absl::StrCat(entry.file->path(), ": sample ", record, " holds a value that is no finite float"));
   }
   if (layout_.label_at < 0) return absl::OkStatus();
   *label = bytes[layout_.label_at];

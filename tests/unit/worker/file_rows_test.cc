@@ -62,13 +62,29 @@ TEST_F(FileRowsTest, TargetsMayBeSeveralNumbers) {
 }
 
 TEST_F(FileRowsTest, DoublesBecomeFloatsFirst) {
-  const auto rows = Create({Records<double>("a", {0.1, -3e-320, 1e300}, 3)},
+  const auto rows = Create({Records<double>("a", {0.1, -3e-320, 1e300, 2.0}, 4)},
                            {.bytes = 8, .features = 1, .type = DType::kF64, .scale = 3});
   std::vector<int32_t> labels(3);
   std::vector<float> features(3);
-  const std::vector<int64_t> wanted{0, 1, 2};
+  const std::vector<int64_t> wanted{0, 1, 3}, bad{0, 2};
   ASSERT_TRUE((*rows)->Read(wanted, features.data(), labels.data()).ok());
-  EXPECT_THAT(features, ElementsAre(0.1f * 3.0f, 0.0f, std::numeric_limits<float>::infinity()));
+  EXPECT_THAT(features, ElementsAre(0.1f * 3.0f, 0.0f, 6.0f));
+  const absl::Status status = (*rows)->Read(bad, features.data(), labels.data());
+  EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/a: sample 2"));
+}
+
+TEST_F(FileRowsTest, WhatIsNoNumberIsNamed) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const float value :
+       {nan, -nan, std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()}) {
+    const auto rows =
+        Create({Records<float>("a", {1, 2, 3, value}, 2)}, {.bytes = 8, .features = 2, .type = DType::kF32});
+    std::vector<float> features(2);
+    int32_t label = 0;
+    const std::vector<int64_t> second{1};
+    EXPECT_EQ((*rows)->Read(second, features.data(), &label).code(), absl::StatusCode::kOutOfRange);
+  }
 }
 
 TEST_F(FileRowsTest, ALabelInTheRecordIsReadAndChecked) {
