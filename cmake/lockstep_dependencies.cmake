@@ -30,6 +30,12 @@ add_library(lockstep_xxhash INTERFACE)
 target_include_directories(lockstep_xxhash SYSTEM INTERFACE "${XXHASH_INCLUDE_DIR}")
 target_link_libraries(lockstep_xxhash INTERFACE "${XXHASH_LIBRARY}")
 
+find_path(MINIZIP_INCLUDE_DIR minizip/unzip.h REQUIRED)
+find_library(MINIZIP_LIBRARY minizip REQUIRED)
+add_library(lockstep_minizip INTERFACE)
+target_include_directories(lockstep_minizip SYSTEM INTERFACE "${MINIZIP_INCLUDE_DIR}")
+target_link_libraries(lockstep_minizip INTERFACE "${MINIZIP_LIBRARY}")
+
 if(LOCKSTEP_TESTS)
   find_package(GTest CONFIG REQUIRED)
 endif()

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/formats/byte_source.h"
+#include "common/formats/memory_limit.h"
 #include "common/status_macros.h"
 
 namespace lockstep {
@@ -72,6 +73,12 @@ absl::StatusOr<IdxData> ReadIdx(int fd, const std::string& name) {
   size_t header = 0;
   IdxData data;
   LOCKSTEP_ASSIGN_OR_RETURN(data.shape, ParseHeader(source, name, &header));
+  struct stat info {};
+  if (source.compressed() && fstat(fd, &info) == 0 && IsBomb(info.st_size, data.shape.elements())) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": would unpack ", info.st_size, " bytes to ",
+                                                   data.shape.elements(), ", more than ", kMaxUnpackRatio,
+                                                   " times as many; if that is meant, unpack it with gunzip"));
+  }
   const size_t total = static_cast<size_t>(data.shape.elements());
   // Grows with what is really there, so that a lying header costs no memory.
   constexpr size_t kFirst = size_t{64} << 20;

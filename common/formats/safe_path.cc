@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/formats/safe_path.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -86,28 +89,23 @@ bool Relative(const std::string& path, const std::string& root, std::string& rel
   return true;
 }
 
-absl::Status CheckRegular(int fd, const std::string& path) {
+enum class Kind { kFile, kFolder };
+
+absl::Status CheckKind(int fd, const std::string& path, Kind wanted) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return absl::UnavailableError(absl::StrCat(path, ": ", std::strerror(errno)));
-  if (S_ISREG(info.st_mode)) return absl::OkStatus();
+  const bool folder = S_ISDIR(info.st_mode), file = S_ISREG(info.st_mode);
+  if (wanted == Kind::kFile ? file : folder) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat(path, " is not a regular file but a ", S_ISDIR(info.st_mode) ? "folder" : "device, FIFO or socket"));
+      absl::StrCat(path, wanted == Kind::kFile ? " is not a regular file but a " : " is not a folder but a ",
+                   folder ? "folder"
+                   : file ? "file"
+                          : "device, FIFO or socket"));
 }
 
-}  // namespace
-
-File& File::operator=(File&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  std::swap(path_, other.path_);
-  return *this;
-}
-
-File::~File() {
-  if (fd_ >= 0) close(fd_);
-}
-
-absl::StatusOr<File> OpenUnderRoots(const std::string& path, const std::vector<std::string>& roots,
-                                    const std::vector<std::string>& alternatives) {
+// See OpenUnderRoots.
+absl::StatusOr<File> OpenKind(const std::string& path, const std::vector<std::string>& roots,
+                              const std::vector<std::string>& alternatives, Kind kind) {
   if (path.empty()) return absl::InvalidArgumentError("the path is empty");
   if (path.find('\0') != std::string::npos) return absl::InvalidArgumentError("the path contains a NUL byte");
   // Whether or not something is there, a path that climbs out is refused as such.
@@ -137,13 +135,63 @@ absl::StatusOr<File> OpenUnderRoots(const std::string& path, const std::vector<s
         return absl::UnavailableError(absl::StrCat(full, ": ", std::strerror(errno)));
       }
       if (file.fd() < 0) continue;
-      if (absl::Status s = CheckRegular(file.fd(), full); !s.ok()) return s;
+      if (absl::Status s = CheckKind(file.fd(), full, kind); !s.ok()) return s;
       return file;
     }
   }
   if (outside) return Outside(path, roots);
   return absl::NotFoundError(absl::StrCat(path, " is in none of the data folders (",
                                           roots.empty() ? "none is set" : absl::StrJoin(roots, ", "), ")"));
+}
+
+// True where `name` is `pattern` with something, or nothing, in place of each *.
+bool Fits(absl::string_view name, absl::string_view pattern) {
+  const std::vector<absl::string_view> pieces = absl::StrSplit(pattern, '*');
+  if (!absl::ConsumePrefix(&name, pieces.front())) return false;
+  if (pieces.size() == 1) return name.empty();
+  if (!absl::ConsumeSuffix(&name, pieces.back())) return false;
+  // Each piece as early as it can be leaves the most for those behind it.
+  for (size_t i = 1; i + 1 < pieces.size(); ++i) {
+    const size_t at = name.find(pieces[i]);
+    if (at == absl::string_view::npos) return false;
+    name.remove_prefix(at + pieces[i].size());
+  }
+  return true;
+}
+
+// Names of the folder that fit, in the order of their bytes. Those that begin with a dot do not.
+absl::StatusOr<std::vector<std::string>> NamesThatFit(const File& folder, const std::string& pattern) {
+  // Reads through a descriptor of its own, which it closes.
+  const std::unique_ptr<DIR, int (*)(DIR*)> listing(fdopendir(dup(folder.fd())), closedir);
+  if (listing == nullptr) return absl::UnavailableError(absl::StrCat(folder.path(), ": ", std::strerror(errno)));
+  std::vector<std::string> names;
+  while (const dirent* entry = readdir(listing.get())) {
+    if (entry->d_name[0] == '.' || !Fits(entry->d_name, pattern)) continue;
+    if (names.size() >= kMaxFilesOfPattern) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(folder.path(), ": more than ", kMaxFilesOfPattern, " files fit \"", pattern, "\""));
+    }
+    names.emplace_back(entry->d_name);
+  }
+  std::ranges::sort(names);
+  return names;
+}
+
+}  // namespace
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+File::~File() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<File> OpenUnderRoots(const std::string& path, const std::vector<std::string>& roots,
+                                    const std::vector<std::string>& alternatives) {
+  return OpenKind(path, roots, alternatives, Kind::kFile);
 }
 
 absl::StatusOr<std::string> ResolveUnderRoots(const std::string& path, const std::vector<std::string>& roots,
@@ -154,6 +202,26 @@ absl::StatusOr<std::string> ResolveUnderRoots(const std::string& path, const std
   const std::string resolved = fs::canonical(file->path(), error).string();
   if (error) return absl::NotFoundError(absl::StrCat(file->path(), ": ", error.message()));
   return resolved;
+}
+
+absl::StatusOr<std::vector<std::string>> ExpandUnderRoots(const std::string& pattern,
+                                                          const std::vector<std::string>& roots) {
+  if (pattern.find('*') == std::string::npos) return std::vector<std::string>{pattern};
+  const fs::path path(pattern);
+  if (path.parent_path().native().find('*') != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat(pattern, ": a * may only stand in the name of a file"));
+  }
+  const std::string parent = path.parent_path().empty() ? "." : path.parent_path().string();
+  absl::StatusOr<File> folder = OpenKind(parent, roots, {""}, Kind::kFolder);
+  if (!folder.ok()) return folder.status();
+  absl::StatusOr<std::vector<std::string>> names = NamesThatFit(*folder, path.filename());
+  if (!names.ok()) return names.status();
+  if (names->empty()) {
+    return absl::NotFoundError(absl::StrCat("no file of ", folder->path(), " fits \"", path.filename().string(), "\""));
+  }
+  const fs::path base = fs::absolute(folder->path()).lexically_normal();
+  for (std::string& name : *names) name = base / name;
+  return names;
 }
 
 }  // namespace lockstep

@@ -43,4 +43,12 @@ absl::StatusOr<File> OpenUnderRoots(const std::string& path, const std::vector<s
 absl::StatusOr<std::string> ResolveUnderRoots(const std::string& path, const std::vector<std::string>& roots,
                                               const std::vector<std::string>& alternatives = {""});
 
+// The files that a pattern stands for, in the order of their names' bytes, as paths for OpenUnderRoots. A *
+// in the name of the file (not of a folder) fits anything, but no name that begins with a dot; without one
+// the pattern is a path and is given back. Looked for in the first root that has the folder. NOT_FOUND
+// where no file fits.
+inline constexpr size_t kMaxFilesOfPattern = 100'000;
+absl::StatusOr<std::vector<std::string>> ExpandUnderRoots(const std::string& pattern,
+                                                          const std::vector<std::string>& roots);
+
 }  // namespace lockstep

@@ -7,9 +7,11 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "common/formats/atomic_file.h"
+#include "common/formats/memory_limit.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -108,10 +110,9 @@ absl::StatusOr<Extent> Offsets(const std::string& tensor_name, const Json& entry
   return Extent{(*found)[0].get<uint64_t>(), (*found)[1].get<uint64_t>()};
 }
 
-absl::StatusOr<TensorRead> ParseTensor(const std::string& tensor_name, const Json& entry, uint64_t begin_expected,
-                                       std::span<const std::byte> data, const std::string& name) {
+absl::StatusOr<TensorRead> ParseTensor(const std::string& tensor_name, const Json& entry, const Extent& extent,
+                                       uint64_t begin_expected, uint64_t data_bytes, const std::string& name) {
   const auto fail = [&](const char* what) { return Bad(name, absl::StrCat("tensor \"", tensor_name, "\": ", what)); };
-  LOCKSTEP_ASSIGN_OR_RETURN(const Extent extent, Offsets(tensor_name, entry, name));
   TensorRead tensor{.name = tensor_name};
   if (!entry.contains("dtype") || !entry["dtype"].is_string()) return fail("no dtype");
   tensor.dtype = entry["dtype"].get<std::string>();
@@ -128,12 +129,11 @@ absl::StatusOr<TensorRead> ParseTensor(const std::string& tensor_name, const Jso
   const int64_t elements = CheckedElements(dims, INT64_MAX / 8);
   if (elements < 0) return fail("the shape is too large");
   if (extent.begin != begin_expected) return fail("its bytes overlap others or leave a hole");
-  if (extent.end < extent.begin || extent.end > data.size()) return fail("its bytes lie outside the file");
+  if (extent.end < extent.begin || extent.end > data_bytes) return fail("its bytes lie outside the file");
   if (extent.end - extent.begin != static_cast<uint64_t>(elements) * size) {
     return fail("its bytes do not fit its shape");
   }
   tensor.shape = Shape(dims);
-  tensor.bytes = data.subspan(extent.begin, extent.end - extent.begin);
   return tensor;
 }
 
@@ -174,40 +174,33 @@ absl::Status WriteSafetensors(const std::string& path, const std::vector<TensorT
   return WriteFileAtomically(path, parts);
 }
 
-absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary | std::ios::ate);
-  if (!stream) return absl::NotFoundError(absl::StrCat("cannot open ", path));
-  // The size of the file itself, not of a claim in it.
-  const std::streamoff size = stream.tellg();
-  if (size < 0) return absl::DataLossError(absl::StrCat("cannot read ", path));
-  std::vector<std::byte> bytes(static_cast<size_t>(size));
-  stream.seekg(0);
-  stream.read(reinterpret_cast<char*>(bytes.data()), size);
-  if (!stream) return absl::DataLossError(absl::StrCat("cannot read ", path));
-  return ParseSafetensors(std::move(bytes), path);
+namespace {
+
+// What the header says, and where each tensor's bytes are among the data.
+struct Layout {
+  std::map<std::string, std::string> metadata;
+  std::vector<TensorRead> tensors;
+  std::vector<Extent> extents;
+};
+
+absl::Status ReadMetadata(const Json& entry, const std::string& name, Layout& layout) {
+  for (const auto& [k, v] : entry.items()) {
+    if (!v.is_string()) return Bad(name, "metadata that is not text");
+    layout.metadata[k] = v.get<std::string>();
+  }
+  return absl::OkStatus();
 }
 
-absl::StatusOr<SafetensorsFile> ParseSafetensors(std::vector<std::byte> bytes, const std::string& name) {
-  SafetensorsFile file{.storage = std::move(bytes)};
-  uint64_t length = 0;
-  if (file.storage.size() < sizeof(length)) return Bad(name, "shorter than its header's length");
-  std::memcpy(&length, file.storage.data(), sizeof(length));
-  if (length > kMaxHeaderBytes || length > file.storage.size() - sizeof(length)) {
-    return Bad(name, absl::StrCat("a header of ", length, " bytes does not fit"));
-  }
-  const char* text = reinterpret_cast<const char*>(file.storage.data()) + sizeof(length);
-  if (length == 0 || text[0] != '{') return Bad(name, "the header does not start with {");
-  LOCKSTEP_ASSIGN_OR_RETURN(const Json header, ParseHeader(text, text + length, name));
-  const std::span<const std::byte> data = std::span(file.storage).subspan(sizeof(length) + length);
-
+// `text`: the header; `data_bytes`: what is behind it.
+absl::StatusOr<Layout> ParseLayout(std::string_view text, uint64_t data_bytes, const std::string& name) {
+  if (text.empty() || text[0] != '{') return Bad(name, "the header does not start with {");
+  LOCKSTEP_ASSIGN_OR_RETURN(const Json header, ParseHeader(text.data(), text.data() + text.size(), name));
+  Layout layout;
   std::vector<std::pair<Extent, std::string>> order;
   for (const auto& [key, entry] : header.items()) {
     if (!entry.is_object()) return Bad(name, absl::StrCat("\"", key, "\" is not an object"));
     if (key == kMetadata) {
-      for (const auto& [k, v] : entry.items()) {
-        if (!v.is_string()) return Bad(name, "metadata that is not text");
-        file.metadata[k] = v.get<std::string>();
-      }
+      LOCKSTEP_RETURN_IF_ERROR(ReadMetadata(entry, name, layout));
       continue;
     }
     if (order.size() >= kMaxTensors) return Bad(name, "more than 10,000 tensors");
@@ -219,11 +212,66 @@ absl::StatusOr<SafetensorsFile> ParseSafetensors(std::vector<std::byte> bytes, c
   });
   uint64_t at = 0;
   for (const auto& [extent, key] : order) {
-    LOCKSTEP_ASSIGN_OR_RETURN(TensorRead tensor, ParseTensor(key, header[key], at, data, name));
+    LOCKSTEP_ASSIGN_OR_RETURN(TensorRead tensor, ParseTensor(key, header[key], extent, at, data_bytes, name));
     at = extent.end;
+    layout.tensors.push_back(std::move(tensor));
+    layout.extents.push_back(extent);
+  }
+  if (at != data_bytes) return Bad(name, "bytes after the last tensor");
+  return layout;
+}
+
+absl::StatusOr<uint64_t> HeaderBytes(std::span<const std::byte> start, uint64_t file_bytes, const std::string& name) {
+  uint64_t length = 0;
+  if (file_bytes < sizeof(length)) return Bad(name, "shorter than its header's length");
+  std::memcpy(&length, start.data(), sizeof(length));
+  if (length > kMaxHeaderBytes || length > file_bytes - sizeof(length)) {
+    return Bad(name, absl::StrCat("a header of ", length, " bytes does not fit"));
+  }
+  return length;
+}
+
+}  // namespace
+
+absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary | std::ios::ate);
+  if (!stream) return absl::NotFoundError(absl::StrCat("cannot open ", path));
+  const absl::Status unreadable = absl::DataLossError(absl::StrCat("cannot read ", path));
+  const std::streamoff size = stream.tellg();
+  if (size < 0) return unreadable;
+  const auto file_bytes = static_cast<uint64_t>(size);
+  // The header first: memory is taken only where it agrees with the file's size.
+  std::vector<std::byte> bytes(std::min<uint64_t>(file_bytes, sizeof(uint64_t)));
+  stream.seekg(0);
+  const auto read = [&](uint64_t from) {
+    stream.read(reinterpret_cast<char*>(bytes.data() + from), static_cast<std::streamsize>(bytes.size() - from));
+    return static_cast<bool>(stream);
+  };
+  if (!read(0)) return unreadable;
+  LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t length, HeaderBytes(bytes, file_bytes, path));
+  const uint64_t header_bytes = sizeof(length) + length;
+  bytes.resize(header_bytes);
+  if (!read(sizeof(length))) return unreadable;
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + sizeof(length), length);
+  LOCKSTEP_RETURN_IF_ERROR(ParseLayout(text, file_bytes - header_bytes, path).status());
+  LOCKSTEP_RETURN_IF_ERROR(CheckFitsMemory(size, path));
+  bytes.resize(file_bytes);
+  if (!read(header_bytes)) return unreadable;
+  return ParseSafetensors(std::move(bytes), path);
+}
+
+absl::StatusOr<SafetensorsFile> ParseSafetensors(std::vector<std::byte> bytes, const std::string& name) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t length, HeaderBytes(bytes, bytes.size(), name));
+  const uint64_t header_bytes = sizeof(length) + length;
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + sizeof(length), length);
+  LOCKSTEP_ASSIGN_OR_RETURN(Layout layout, ParseLayout(text, bytes.size() - header_bytes, name));
+  SafetensorsFile file{.storage = std::move(bytes), .metadata = std::move(layout.metadata)};
+  for (size_t i = 0; i < layout.tensors.size(); ++i) {
+    TensorRead& tensor = layout.tensors[i];
+    const Extent& extent = layout.extents[i];
+    tensor.bytes = std::span(file.storage).subspan(header_bytes + extent.begin, extent.end - extent.begin);
     file.tensors.push_back(std::move(tensor));
   }
-  if (at != data.size()) return Bad(name, "bytes after the last tensor");
   return file;
 }
 

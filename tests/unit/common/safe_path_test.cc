@@ -4,12 +4,14 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include "absl/strings/str_cat.h"
 #include "tests/unit/common/test_folder.h"
 
 namespace lockstep {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 class SafePathTest : public FolderTest {
@@ -87,6 +89,45 @@ TEST_F(SafePathTest, EndingsAreTriedInTurn) {
   EXPECT_EQ(Content("x", {"", ".gz"}), "packed");
   Write("root/x", "plain");
   EXPECT_EQ(Content("x", {"", ".gz"}), "plain");
+}
+
+TEST_F(SafePathTest, APatternStandsForTheFilesThatFit) {
+  for (const char* name : {"p/x-10.npy", "p/x-2.npy", "p/x-.npy", "p/x.npy", "p/.x-3.npy", "p/x-2.npz", "p/[a]"}) {
+    Write(absl::StrCat("second/", name), name);
+  }
+  const auto expand = [&](const std::string& pattern) {
+    auto paths = ExpandUnderRoots(pattern, roots_);
+    if (!paths.ok()) return std::vector<std::string>{std::string(paths.status().message())};
+    for (std::string& path : *paths) {
+      if (pattern.find('*') != std::string::npos) {
+        EXPECT_TRUE(OpenUnderRoots(path, roots_).ok()) << path;
+      }
+      path = fs::path(path).filename();
+    }
+    return *paths;
+  };
+  EXPECT_THAT(expand("p/x-*.npy"), ElementsAre("x-.npy", "x-10.npy", "x-2.npy"));
+  EXPECT_THAT(expand("p/*-*2*"), ElementsAre("x-2.npy", "x-2.npz"));
+  EXPECT_THAT(expand("p/*z"), ElementsAre("x-2.npz"));
+  EXPECT_THAT(expand("p/[*"), ElementsAre("[a]"));
+  EXPECT_THAT(expand(Path("second/p/x.*")), ElementsAre("x.npy"));
+  EXPECT_THAT(expand("p/none"), ElementsAre("none"));
+  EXPECT_THAT(expand("p/x.npy.npy*"), ElementsAre(HasSubstr("no file of")));
+  EXPECT_THAT(expand("*/x"), ElementsAre(HasSubstr("may only stand in the name of a file")));
+  EXPECT_THAT(expand("../*"), ElementsAre(HasSubstr("outside the data folders")));
+  EXPECT_THAT(expand("a/file/*"), ElementsAre(HasSubstr("is not a folder but a file")));
+  EXPECT_THAT(expand("nowhere/*"), ElementsAre(HasSubstr("in none of the data folders")));
+}
+
+TEST_F(SafePathTest, APatternLeadsNowhereThatAPathDoesNot) {
+  fs::create_symlink(Path("secret"), Path("root/a/fits"));
+  const auto paths = ExpandUnderRoots("a/fi*", roots_);
+  ASSERT_TRUE(paths.ok()) << paths.status();
+  ASSERT_EQ(paths->size(), 2u);
+  EXPECT_TRUE(OpenUnderRoots((*paths)[0], roots_).ok());
+  EXPECT_EQ(OpenUnderRoots((*paths)[1], roots_).status().code(), absl::StatusCode::kPermissionDenied);
+  fs::create_directory_symlink(Path(""), Path("root/up"));
+  EXPECT_EQ(ExpandUnderRoots("up/*", roots_).status().code(), absl::StatusCode::kPermissionDenied);
 }
 
 }  // namespace
