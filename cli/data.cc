@@ -52,7 +52,7 @@ int Summary(const Options& options, const std::string& file, const std::vector<s
   v1::JobSpec spec;
   if (const int code = LoadJob(options, file, overrides, &spec); code != kOk) return code;
   Violations unavailable, violations;
-  const DatasetInfo dataset = ProbeDataset(spec.dataset(), DataRoots(), unavailable);
+  const DatasetInfo dataset = ProbeDataset(spec.dataset(), DataRoots(), spec.seed(), unavailable);
   const bool at_hand = unavailable.empty();
   const JobPlan plan = PlanJob(spec, at_hand ? &dataset : nullptr, violations);
   if (violations.empty()) {

@@ -68,7 +68,7 @@ absl::Status Daemon::Build(const ServerFlags& flags) {
                               .slots = flags.slots};
   context.validate = [roots = flags.data_roots](const v1::JobSpec& spec, Violations& violations) {
     // What is wrong with the data is added here; the shapes are then not known and not checked.
-    const DatasetInfo dataset = ProbeDataset(spec.dataset(), roots, violations);
+    const DatasetInfo dataset = ProbeDataset(spec.dataset(), roots, spec.seed(), violations);
     return PlanJob(spec, &dataset, violations);
   };
   context.on_call = [this](const std::string& method, const std::string& code) { metrics_.CountCall(method, code); };

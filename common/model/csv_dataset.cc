@@ -3,214 +3,267 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "common/formats/csv.h"
-#include "common/model/names.h"
-#include "common/permutation.h"
-#include "common/rng.h"
+#include "common/formats/safe_path.h"
+#include "common/model/csv_cells.h"
+#include "common/model/split.h"
 #include "common/status_macros.h"
 
 namespace lockstep {
 
 namespace {
 
-constexpr double kMissing = std::numeric_limits<double>::quiet_NaN();
 constexpr double kDefaultTestFraction = 0.2;
-constexpr int64_t kMaxCells = int64_t{1} << 31;
 
-// Features first, then targets; row-major.
-struct Cells {
-  std::vector<size_t> columns;
-  std::vector<std::string> names;
-  size_t features = 0;
-  std::vector<double> values;
-  int64_t rows = 0;
-};
-
-absl::StatusOr<size_t> Find(const std::vector<std::string>& header, const std::string& column,
-                            const std::string& name) {
-  const auto found = std::ranges::find(header, column);
-  if (found != header.end() && std::find(found + 1, header.end(), column) != header.end()) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": two columns are called \"", column, "\"; rename one"));
-  }
-  if (found != header.end()) return static_cast<size_t>(found - header.begin());
-  return absl::InvalidArgumentError(absl::StrCat(name, ": no column \"", column, "\"", DidYouMean(column, header),
-                                                 " The file has: ", absl::StrJoin(header, ", ")));
+CsvChoice ChoiceOf(const v1::CsvDataset& spec) {
+  const auto list = [](const auto& names) { return std::vector<std::string>(names.begin(), names.end()); };
+  return {.features = list(spec.feature_columns()),
+          .targets = list(spec.target_columns()),
+          .ignored = list(spec.ignore_columns()),
+          .text = list(spec.categorical_columns()),
+          .text_targets = spec.classify_target(),
+          .missing = spec.missing_values()};
 }
 
-absl::Status ChooseColumns(const std::vector<std::string>& header, const v1::CsvDataset& spec, const std::string& name,
-                           Cells& cells) {
-  if (spec.target_columns().empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": target_columns is empty; name at least one column"));
-  }
-  std::vector<size_t> targets, left_out;
-  for (const std::string& column : spec.target_columns()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const size_t index, Find(header, column, name));
-    targets.push_back(index);
-  }
-  for (const std::string& column : spec.ignore_columns()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const size_t index, Find(header, column, name));
-    left_out.push_back(index);
-  }
-  for (const std::string& column : spec.feature_columns()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const size_t index, Find(header, column, name));
-    if (std::ranges::count(targets, index) > 0) {
-      return absl::InvalidArgumentError(absl::StrCat(name, ": \"", column, "\" is both a feature and a target"));
-    }
-    cells.columns.push_back(index);
-  }
-  if (spec.feature_columns().empty()) {
-    for (size_t i = 0; i < header.size(); ++i) {
-      if (std::ranges::count(targets, i) == 0 && std::ranges::count(left_out, i) == 0) cells.columns.push_back(i);
-    }
-  }
-  if (cells.columns.empty()) return absl::InvalidArgumentError(absl::StrCat(name, ": no feature column is left"));
-  cells.features = cells.columns.size();
-  cells.columns.insert(cells.columns.end(), targets.begin(), targets.end());
-  for (size_t column : cells.columns) cells.names.push_back(header[column]);
-  return absl::OkStatus();
-}
+// What is worked out from the training rows.
+class Fitter {
+ public:
+  Fitter(const CsvCells& cells, const std::vector<bool>& is_test) : cells_(cells), is_test_(is_test) {}
 
-absl::Status AddRow(int64_t row, const std::vector<std::string>& text, const v1::CsvDataset& spec,
-                    const std::string& name, Cells& cells) {
-  const size_t before = cells.values.size();
-  for (size_t i = 0; i < cells.columns.size(); ++i) {
-    const std::string& cell = text[cells.columns[i]];
-    const auto place = [&] { return absl::StrCat(name, ": row ", row, ", column \"", cells.names[i], "\""); };
-    double value = kMissing;
-    const bool target = i >= cells.features;
-    if (cell.empty() && spec.missing_values() == v1::MISSING_VALUE_POLICY_DROP_ROWS) {
-      cells.values.resize(before);
-      return absl::OkStatus();
-    }
-    // A target is never made up.
-    if (cell.empty() && (target || spec.missing_values() != v1::MISSING_VALUE_POLICY_MEAN)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(place(), ": the cell is empty; set missing_values to DROP_ROWS", target ? "" : " or MEAN"));
-    }
-    if (!cell.empty() && (!absl::SimpleAtod(cell, &value) || !std::isfinite(static_cast<float>(value)))) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(place(), ": \"", cell.substr(0, 64), "\" is not a number; name text columns in ignore_columns"));
-    }
-    cells.values.push_back(value);
+  // nullopt where the column has no value in any training row: no mean can fill its gaps.
+  std::optional<ColumnPreprocessing> Fit(size_t column, bool standardized) const {
+    const CsvCellColumn& source = cells_.columns[column];
+    ColumnPreprocessing fit{.name = source.name, .standardized = standardized && !source.text};
+    const bool found = source.text ? FitText(column, fit) : FitNumber(column, fit);
+    return found ? std::optional(std::move(fit)) : std::nullopt;
   }
-  if (static_cast<int64_t>(cells.values.size()) > kMaxCells) {
-    return absl::ResourceExhaustedError(absl::StrCat(name, ": more than ", kMaxCells, " numbers"));
+
+ private:
+  template <typename Function>
+  void EachTrainingValue(size_t column, const Function& function) const {
+    const size_t width = cells_.columns.size();
+    for (int64_t i = 0; i < cells_.rows; ++i) {
+      const double value = cells_.cells[i * width + column];
+      if (!is_test_[i] && !std::isnan(value)) function(value);
+    }
   }
-  ++cells.rows;
-  return absl::OkStatus();
-}
 
-struct Statistics {
-  std::vector<double> mean, stddev;
-};
-
-// The name of a column without any value in the training rows, or null: no mean can fill its gaps.
-const std::string* EmptyColumn(const Cells& cells, const std::vector<bool>& is_test) {
-  const size_t width = cells.columns.size();
-  for (size_t j = 0; j < width; ++j) {
-    bool found = false;
-    for (int64_t i = 0; i < cells.rows && !found; ++i) found = !is_test[i] && !std::isnan(cells.values[i * width + j]);
-    if (!found) return &cells.names[j];
-  }
-  return nullptr;
-}
-
-// Over the training rows, missing cells left out; the population's standard deviation, 1 where a column
-// does not vary.
-Statistics Measure(const Cells& cells, const std::vector<bool>& is_test) {
-  const size_t width = cells.columns.size();
-  Statistics s{std::vector<double>(width), std::vector<double>(width, 1.0)};
-  for (size_t j = 0; j < width; ++j) {
+  // The population's standard deviation, 1 where a column does not vary.
+  bool FitNumber(size_t column, ColumnPreprocessing& fit) const {
     double sum = 0, squares = 0, count = 0;
-    for (int64_t i = 0; i < cells.rows; ++i) {
-      const double v = cells.values[i * width + j];
-      if (is_test[i] || std::isnan(v)) continue;
+    EachTrainingValue(column, [&](double v) {
       sum += v;
       ++count;
-    }
-    if (count == 0) continue;
-    s.mean[j] = sum / count;
-    for (int64_t i = 0; i < cells.rows; ++i) {
-      const double v = cells.values[i * width + j];
-      if (is_test[i] || std::isnan(v)) continue;
-      squares += (v - s.mean[j]) * (v - s.mean[j]);
-    }
-    if (squares > 0) s.stddev[j] = std::sqrt(squares / count);
+    });
+    if (count == 0) return false;
+    const double mean = sum / count;
+    EachTrainingValue(column, [&](double v) { squares += (v - mean) * (v - mean); });
+    fit.mean = {mean};
+    fit.stddev = {squares > 0 ? std::sqrt(squares / count) : 1.0};
+    return true;
   }
-  return s;
+
+  bool FitText(size_t column, ColumnPreprocessing& fit) const {
+    const std::vector<std::string>& values = cells_.columns[column].values;
+    std::vector<double> counts(values.size());
+    double all = 0;
+    EachTrainingValue(column, [&](double v) {
+      ++counts[static_cast<size_t>(v)];
+      ++all;
+    });
+    // The index is in the order of the values' bytes.
+    for (const auto& [value, at] : cells_.columns[column].index) {
+      if (counts[at] == 0) continue;
+      const double share = counts[at] / all;
+      fit.categories.push_back(value);
+      fit.mean.push_back(share);
+      fit.stddev.push_back(std::sqrt(share * (1 - share)));
+      if (share == 1) fit.stddev.back() = 1;
+    }
+    return all > 0;
+  }
+
+  const CsvCells& cells_;
+  const std::vector<bool>& is_test_;
+};
+
+// Whole numbers are classes in their order, else the values in the order of their bytes.
+std::vector<std::string> ClassesOf(const CsvCellColumn& column) {
+  std::vector<std::pair<int64_t, std::string>> numbers;
+  std::vector<std::string> names;
+  for (const auto& [value, at] : column.index) {
+    int64_t number = 0;
+    if (absl::SimpleAtoi(value, &number)) numbers.push_back({number, value});
+    names.push_back(value);
+  }
+  if (numbers.size() < names.size()) return names;
+  std::ranges::sort(numbers);
+  for (size_t i = 0; i < names.size(); ++i) names[i] = numbers[i].second;
+  return names;
 }
 
-std::vector<bool> Split(int64_t rows, double fraction, uint64_t seed) {
-  std::vector<bool> is_test(static_cast<size_t>(rows));
-  if (rows == 0) return is_test;
-  const auto n_test = static_cast<uint64_t>(std::llround(fraction * static_cast<double>(rows)));
-  const Permutation order(static_cast<uint64_t>(rows), seed ^ static_cast<uint64_t>(RngPurpose::kSplit) << 56, 0);
-  for (int64_t i = 0; i < rows; ++i) is_test[i] = order(static_cast<uint64_t>(i)) < n_test;
-  return is_test;
+// Where each value of a text column is in `names`; -1: nowhere.
+std::vector<int32_t> PlacesOf(const CsvCellColumn& column, const std::vector<std::string>& names) {
+  std::vector<int32_t> places(column.values.size(), -1);
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto found = column.index.find(names[i]);
+    if (found != column.index.end()) places[found->second] = static_cast<int32_t>(i);
+  }
+  return places;
 }
 
-void Distribute(const Cells& cells, const std::vector<bool>& is_test, const Statistics& statistics,
-                const v1::CsvDataset& spec, CsvTable& table) {
-  const size_t width = cells.columns.size();
-  for (int64_t i = 0; i < cells.rows; ++i) {
-    CsvPart& part = is_test[i] ? table.test : table.train;
-    ++part.rows;
-    for (size_t j = 0; j < width; ++j) {
-      const bool target = j >= cells.features;
-      double v = cells.values[i * width + j];
-      if (std::isnan(v)) v = statistics.mean[j];
-      if (target ? spec.standardize_targets() : spec.standardize_features()) {
-        v = (v - statistics.mean[j]) / statistics.stddev[j];
+// Cells to what the model sees.
+class Encoder {
+ public:
+  Encoder(const CsvCells& cells, const TablePreprocessing& preprocessing)
+      : cells_(cells), preprocessing_(preprocessing) {
+    for (size_t j = 0; j < preprocessing.features.size(); ++j) {
+      places_.push_back(PlacesOf(cells.columns[j], preprocessing.features[j].categories));
+    }
+    if (cells.columns.size() > cells.features && !preprocessing.classes.empty()) {
+      class_places_ = PlacesOf(cells.columns[cells.features], preprocessing.classes);
+    }
+  }
+
+  void Add(int64_t row, CsvPart& part) const {
+    const double* cells = cells_.cells.data() + row * static_cast<int64_t>(cells_.columns.size());
+    for (size_t j = 0; j < cells_.columns.size(); ++j) {
+      if (j < cells_.features) {
+        AddFeature(cells[j], preprocessing_.features[j], places_[j], part.features);
+      } else if (class_places_.empty()) {
+        AddFeature(cells[j], preprocessing_.targets[j - cells_.features], {}, part.targets);
+      } else {
+        part.labels.push_back(class_places_[static_cast<size_t>(cells[j])]);
       }
-      (target ? part.targets : part.features).push_back(static_cast<float>(v));
+    }
+    ++part.rows;
+  }
+
+ private:
+  static void AddFeature(double cell, const ColumnPreprocessing& column, const std::vector<int32_t>& places,
+                         std::vector<float>& to) {
+    for (size_t k = 0; k < column.width(); ++k) {
+      double v = cell;
+      if (std::isnan(cell)) {
+        v = column.mean[k];
+      } else if (!column.categories.empty()) {
+        v = places[static_cast<size_t>(cell)] == static_cast<int32_t>(k) ? 1 : 0;
+      }
+      if (column.standardized) v = (v - column.mean[k]) / column.stddev[k];
+      to.push_back(static_cast<float>(v));
     }
   }
+
+  const CsvCells& cells_;
+  const TablePreprocessing& preprocessing_;
+  std::vector<std::vector<int32_t>> places_;
+  std::vector<int32_t> class_places_;
+};
+
+int64_t WidthOf(const std::vector<ColumnPreprocessing>& columns) {
+  int64_t width = 0;
+  for (const ColumnPreprocessing& column : columns) width += static_cast<int64_t>(column.width());
+  return width;
+}
+
+absl::Status CheckWidth(const CsvCells& cells, int64_t width, const std::string& name) {
+  int64_t numbers = 0;
+  if (!__builtin_mul_overflow(cells.rows, width, &numbers) && numbers <= kMaxTableCells) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(name, ": ", cells.rows, " rows of ", width,
+                                                   " features are more than ", kMaxTableCells,
+                                                   " numbers; leave text columns of many values out"));
+}
+
+absl::StatusOr<CsvTable> MakeTable(const CsvCells& cells, const std::string& name, const v1::CsvDataset& spec,
+                                   double fraction, uint64_t seed) {
+  const std::vector<bool> is_test = HeldOut(cells.rows, fraction, seed);
+  const int64_t held_out = HeldOutCount(cells.rows, fraction);
+  if (held_out == 0 || held_out == cells.rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": ", cells.rows, " usable rows are too few to hold out ", fraction, " of them"));
+  }
+  CsvTable table;
+  TablePreprocessing& p = table.preprocessing;
+  p.fill_missing = spec.missing_values() == v1::MISSING_VALUE_POLICY_MEAN;
+  const Fitter fitter(cells, is_test);
+  for (size_t j = 0; j < cells.columns.size(); ++j) {
+    const bool target = j >= cells.features;
+    if (target && spec.classify_target()) {
+      p.classes = ClassesOf(cells.columns[j]);
+      p.class_column = cells.columns[j].name;
+      continue;
+    }
+    auto fit = fitter.Fit(j, target ? spec.standardize_targets() : spec.standardize_features());
+    if (!fit) {
+      return absl::InvalidArgumentError(absl::StrCat(name, ": column \"", cells.columns[j].name,
+                                                     "\" has no value in any training row; name it in ignore_columns"));
+    }
+    (target ? p.targets : p.features).push_back(*std::move(fit));
+  }
+  table.features = WidthOf(p.features);
+  table.targets = p.classes.empty() ? WidthOf(p.targets) : 1;
+  LOCKSTEP_RETURN_IF_ERROR(CheckWidth(cells, table.features, name));
+  const Encoder encoder(cells, p);
+  for (int64_t i = 0; i < cells.rows; ++i) encoder.Add(i, is_test[i] ? table.test : table.train);
+  return table;
+}
+
+absl::StatusOr<double> FractionOf(const v1::CsvDataset& spec) {
+  const double fraction = spec.has_test_fraction() ? spec.test_fraction() : kDefaultTestFraction;
+  if (fraction > 0 && fraction < 1) return fraction;
+  return absl::InvalidArgumentError(absl::StrCat("test_fraction is ", fraction, "; must be between 0 and 1"));
 }
 
 }  // namespace
 
+absl::StatusOr<CsvTable> LoadCsvTable(const v1::CsvDataset& spec, const std::vector<std::string>& data_roots,
+                                      uint64_t seed) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const double fraction, FractionOf(spec));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<std::string> paths, ExpandUnderRoots(spec.path(), data_roots));
+  CsvCellReader reader(ChoiceOf(spec));
+  std::string name = spec.path();
+  for (const std::string& path : paths) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const File file, OpenUnderRoots(path, data_roots));
+    if (paths.size() == 1) name = file.path();
+    LOCKSTEP_RETURN_IF_ERROR(reader.Add(file.fd(), file.path()));
+  }
+  return MakeTable(reader.cells(), name, spec, fraction, seed);
+}
+
 absl::StatusOr<CsvTable> LoadCsvTable(int fd, const std::string& name, const v1::CsvDataset& spec, uint64_t seed) {
-  const double fraction = spec.has_test_fraction() ? spec.test_fraction() : kDefaultTestFraction;
-  if (!(fraction > 0 && fraction < 1)) {
-    return absl::InvalidArgumentError(absl::StrCat("test_fraction is ", fraction, "; must be between 0 and 1"));
+  LOCKSTEP_ASSIGN_OR_RETURN(const double fraction, FractionOf(spec));
+  CsvCellReader reader(ChoiceOf(spec));
+  LOCKSTEP_RETURN_IF_ERROR(reader.Add(fd, name));
+  return MakeTable(reader.cells(), name, spec, fraction, seed);
+}
+
+absl::StatusOr<CsvPart> ApplyPreprocessing(int fd, const std::string& name, const TablePreprocessing& preprocessing,
+                                           bool with_targets) {
+  CsvChoice choice{.text_targets = !preprocessing.classes.empty(), .needs_targets = false};
+  choice.missing = preprocessing.fill_missing ? v1::MISSING_VALUE_POLICY_MEAN : v1::MISSING_VALUE_POLICY_REFUSE;
+  for (const ColumnPreprocessing& column : preprocessing.features) {
+    choice.features.push_back(column.name);
+    if (!column.categories.empty()) choice.text.push_back(column.name);
   }
-  Cells cells;
-  LOCKSTEP_RETURN_IF_ERROR(ReadCsv(fd, name, [&](int64_t row, const std::vector<std::string>& text) {
-    return cells.columns.empty() ? ChooseColumns(text, spec, name, cells) : AddRow(row, text, spec, name, cells);
-  }));
-  const std::vector<bool> is_test = Split(cells.rows, fraction, seed);
-  const Statistics statistics = Measure(cells, is_test);
-  CsvTable table;
-  table.features = static_cast<int64_t>(cells.features);
-  table.targets = static_cast<int64_t>(cells.columns.size() - cells.features);
-  Distribute(cells, is_test, statistics, spec, table);
-  if (table.train.rows == 0 || table.test.rows == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, ": ", cells.rows, " usable rows are too few to hold out ", fraction, " of them"));
+  if (with_targets) {
+    for (const ColumnPreprocessing& column : preprocessing.targets) choice.targets.push_back(column.name);
+    if (choice.text_targets) choice.targets = {preprocessing.class_column};
   }
-  if (const std::string* column = EmptyColumn(cells, is_test)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, ": column \"", *column, "\" has no value in any training row; name it in ignore_columns"));
-  }
-  const auto part = [&](const std::vector<double>& v, bool target) {
-    const auto middle = v.begin() + table.features;
-    return target ? std::vector<double>(middle, v.end()) : std::vector<double>(v.begin(), middle);
-  };
-  if (spec.standardize_features()) {
-    table.feature_mean = part(statistics.mean, false);
-    table.feature_stddev = part(statistics.stddev, false);
-  }
-  if (spec.standardize_targets()) {
-    table.target_mean = part(statistics.mean, true);
-    table.target_stddev = part(statistics.stddev, true);
-  }
-  return table;
+  CsvCellReader reader(std::move(choice));
+  LOCKSTEP_RETURN_IF_ERROR(reader.Add(fd, name));
+  LOCKSTEP_RETURN_IF_ERROR(CheckWidth(reader.cells(), WidthOf(preprocessing.features), name));
+  const Encoder encoder(reader.cells(), preprocessing);
+  CsvPart part;
+  for (int64_t i = 0; i < reader.cells().rows; ++i) encoder.Add(i, part);
+  const auto unknown = std::ranges::find(part.labels, -1);
+  if (unknown == part.labels.end()) return part;
+  return absl::InvalidArgumentError(absl::StrCat(name, ": row ", unknown - part.labels.begin(),
+                                                 " behind the header: \"", preprocessing.class_column,
+                                                 "\" is none of the model's classes"));
 }
 
 }  // namespace lockstep

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A CSV data set as numbers: columns chosen, missing values settled, split, standardised.
+// A CSV data set as numbers: columns chosen, text made features or classes, missing values settled, split,
+// standardised.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/model/preprocessing.h"
 #include "lockstep/v1/job.pb.h"
 
 namespace lockstep {
@@ -14,25 +16,36 @@ namespace lockstep {
 struct CsvPart {
   // [rows, features].
   std::vector<float> features;
-  // [rows, targets].
+  // [rows, targets], or the classes' indices.
   std::vector<float> targets;
+  std::vector<int32_t> labels;
   int64_t rows = 0;
 };
 
 struct CsvTable {
-  // Columns.
+  // Width of a row: text has a feature for each value, so this may differ from the number of columns.
   int64_t features = 0;
+  // 1 for classes.
   int64_t targets = 0;
   CsvPart train;
   CsvPart test;
-  // Of the training rows, one for each column; empty where that side is not standardised.
-  std::vector<double> feature_mean, feature_stddev, target_mean, target_stddev;
+  // All that was worked out from the training rows, and the classes.
+  TablePreprocessing preprocessing;
 };
 
-// Reads an open file; `name` is used in messages, which name the row (the header is row 1) and column.
-// Row i of the usable rows is held out where Permutation(rows, seed of the split, 0)(i) < n_test, with
-// n_test = round(test_fraction * rows); both parts keep the file's order.
+// Reads the spec's file or files, which are looked up under `data_roots`; messages name the file, the row
+// (the header is row 1) and the column. Row i of the usable rows is held out as HeldOut says; both parts
+// keep the files' order.
+absl::StatusOr<CsvTable> LoadCsvTable(const lockstep::v1::CsvDataset& spec, const std::vector<std::string>& data_roots,
+                                      uint64_t seed);
+// The same from one open file; `name` is used in messages.
 absl::StatusOr<CsvTable> LoadCsvTable(int fd, const std::string& name, const lockstep::v1::CsvDataset& spec,
                                       uint64_t seed);
+
+// The rows of another file in the form that a model was trained on: columns are found by name, others
+// passed over; text that was not there becomes zeros. `with_targets`: the targets or classes too, which
+// must then be there. Messages as above.
+absl::StatusOr<CsvPart> ApplyPreprocessing(int fd, const std::string& name, const TablePreprocessing& preprocessing,
+                                           bool with_targets);
 
 }  // namespace lockstep

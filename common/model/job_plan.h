@@ -19,7 +19,7 @@ struct DatasetInfo {
   Shape sample;
   int64_t train_samples = 0;
   int64_t test_samples = 0;
-  // Class indices; else real targets.
+  // Class indices; else real targets (numbers to predict, or distributions over classes).
   bool classification = true;
   // Values per target: 1 for class indices.
   int64_t target_width = 1;
@@ -41,9 +41,10 @@ struct JobPlan {
 JobPlan PlanJob(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, Violations& violations);
 
 // Looks the data set up under `data_roots` and reads its headers. What is wrong (missing, outside
-// every root, a FIFO, truncated, wrong magic) is added with its path in the spec.
+// every root, a FIFO, truncated, wrong magic) is added with its path in the spec. `seed`: the job's; the
+// width of a table with text columns depends on which rows are trained on.
 DatasetInfo ProbeDataset(const lockstep::v1::DatasetSpec& spec, const std::vector<std::string>& data_roots,
-                         Violations& violations);
+                         uint64_t seed, Violations& violations);
 
 // Reads a job file (YAML or JSON: the protobuf JSON mapping of JobSpec; at most 1 MiB). `name` is
 // used in messages. Unknown or mistyped fields are added with path and "name:line:column".

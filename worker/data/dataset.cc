@@ -1,115 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/data/dataset.h"
 
-#include <array>
-#include <optional>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/formats/idx.h"
-#include "common/formats/safe_path.h"
-#include "common/model/csv_dataset.h"
-#include "common/model/idx_dataset.h"
 #include "common/status_macros.h"
+#include "worker/data/tables.h"
 
 namespace lockstep {
 
 namespace {
 
-class IdxTables final : public Dataset {
- public:
-  const DataTable& train() const override { return parts_[0].table; }
-  const DataTable& test() const override { return parts_[1].table; }
-  const Shape& sample_shape() const override { return sample_; }
-
-  absl::Status Load(const v1::IdxDataset& spec, const std::vector<std::string>& roots, int64_t classes) {
-    const IdxFiles files = IdxFileNames(spec);
-    LOCKSTEP_RETURN_IF_ERROR(LoadPart(parts_[0], files.train_images, files.train_labels, roots, classes));
-    LOCKSTEP_RETURN_IF_ERROR(LoadPart(parts_[1], files.test_images, files.test_labels, roots, classes));
-    sample_ = Shape(parts_[0].images.shape.dims().subspan(1));
-    if (!(sample_ == Shape(parts_[1].images.shape.dims().subspan(1)))) {
-      return absl::InvalidArgumentError("training and test images have different sizes");
-    }
-    const float scale = static_cast<float>(spec.has_scale() ? spec.scale() : 1.0 / 255.0);
-    for (Part& part : parts_) {
-      part.table.scale = scale;
-      part.table.offset = static_cast<float>(spec.offset());
-    }
-    return absl::OkStatus();
+absl::StatusOr<std::unique_ptr<Dataset>> OpenSource(const v1::DatasetSpec& spec, const TableOptions& options) {
+  switch (spec.source_case()) {
+    case v1::DatasetSpec::kIdx:
+      return OpenIdxTables(spec.idx(), options);
+    case v1::DatasetSpec::kCsv:
+      return OpenCsvTables(spec.csv(), options);
+    case v1::DatasetSpec::kCifar:
+      return OpenCifarTables(spec.cifar(), options);
+    case v1::DatasetSpec::kNumpy:
+      return OpenNumpyTables(spec.numpy(), options);
+    case v1::DatasetSpec::SOURCE_NOT_SET:
+      break;
   }
+  return absl::InvalidArgumentError("dataset: has no source; give idx, cifar, numpy or csv");
+}
 
- private:
-  struct Part {
-    IdxData images;
-    std::vector<int32_t> labels;
-    DataTable table;
-  };
-
-  static absl::Status LoadPart(Part& part, const std::string& images, const std::string& labels,
-                               const std::vector<std::string>& roots, int64_t classes) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const File image_file, OpenUnderRoots(images, roots, IdxEndings()));
-    LOCKSTEP_ASSIGN_OR_RETURN(const File label_file, OpenUnderRoots(labels, roots, IdxEndings()));
-    LOCKSTEP_ASSIGN_OR_RETURN(part.images, ReadIdx(image_file.fd(), image_file.path()));
-    LOCKSTEP_ASSIGN_OR_RETURN(const IdxData raw, ReadIdx(label_file.fd(), label_file.path()));
-    LOCKSTEP_RETURN_IF_ERROR(CheckIdxPair(part.images.shape, image_file.path(), raw.shape, label_file.path()));
-    part.labels.reserve(raw.values.size());
-    for (size_t i = 0; i < raw.values.size(); ++i) {
-      if (raw.values[i] >= classes) {
-        return absl::InvalidArgumentError(absl::StrCat(label_file.path(), ": label ", int{raw.values[i]}, " of sample ",
-                                                       i, " is out of range: the model has ", classes, " classes"));
-      }
-      part.labels.push_back(raw.values[i]);
-    }
-    const int64_t samples = part.images.shape[0];
-    const int64_t width = samples == 0 ? 0 : part.images.shape.elements() / samples;
-    part.table.features = {part.images.values.data(), Shape{samples, width}, DType::kU8};
-    part.table.targets = {part.labels.data(), Shape{samples}, DType::kI32};
-    part.table.samples = samples;
-    return absl::OkStatus();
-  }
-
-  std::array<Part, 2> parts_;
-  Shape sample_;
-};
-
-class CsvTables final : public Dataset {
- public:
-  explicit CsvTables(CsvTable table) : data_(std::move(table)), sample_{data_.features} {
-    train_ = View(data_.train);
-    test_ = View(data_.test);
-  }
-  const DataTable& train() const override { return train_; }
-  const DataTable& test() const override { return test_; }
-  const Shape& sample_shape() const override { return sample_; }
-
- private:
-  DataTable View(CsvPart& part) const {
-    return {.features = {part.features.data(), Shape{part.rows, data_.features}, DType::kF32},
-            .targets = {part.targets.data(), Shape{part.rows, data_.targets}, DType::kF32},
-            .samples = part.rows};
-  }
-
-  CsvTable data_;
-  Shape sample_;
-  DataTable train_, test_;
-};
+absl::Status TooLarge(const std::string& what) {
+  return absl::ResourceExhaustedError(absl::StrCat(what,
+                                                   "; numpy and cifar sets are read from their files while "
+                                                   "training goes on where memory_limit_bytes is set"));
+}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const v1::DatasetSpec& spec,
                                                      const std::vector<std::string>& data_roots, uint64_t seed,
                                                      int64_t classes) {
-  if (spec.has_idx()) {
-    auto tables = std::make_unique<IdxTables>();
-    LOCKSTEP_RETURN_IF_ERROR(tables->Load(spec.idx(), data_roots, classes));
-    return tables;
+  const bool split = spec.validation_fraction() > 0;
+  // The one exception that reading may meet: a limit on this process's memory.
+  try {
+    absl::StatusOr<std::unique_ptr<Dataset>> dataset =
+        OpenSource(spec, {.roots = data_roots, .seed = seed, .classes = classes, .without_test = split});
+    if (absl::IsResourceExhausted(dataset.status())) return TooLarge(std::string(dataset.status().message()));
+    if (!dataset.ok() || !split) return dataset;
+    return SplitTraining(*std::move(dataset), spec.validation_fraction(), seed);
+  } catch (const std::bad_alloc&) {
+    return TooLarge("dataset: not enough memory to hold it");
   }
-  if (spec.has_csv()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const File file, OpenUnderRoots(spec.csv().path(), data_roots));
-    LOCKSTEP_ASSIGN_OR_RETURN(CsvTable table, LoadCsvTable(file.fd(), file.path(), spec.csv(), seed));
-    return std::make_unique<CsvTables>(std::move(table));
-  }
-  return absl::InvalidArgumentError("dataset: has no source; give idx or csv");
 }
 
 }  // namespace lockstep

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/model/preprocessing.h"
 #include "common/shape.h"
 #include "lockstep/v1/job.pb.h"
 #include "worker/device/tensor.h"
@@ -39,10 +40,13 @@ class Dataset {
   virtual const DataTable& test() const = 0;
   // Of one sample.
   virtual const Shape& sample_shape() const = 0;
+  // How the columns of a table became features and targets; null: it is no table.
+  virtual const TablePreprocessing* table_preprocessing() const { return nullptr; }
 };
 
 // Reads and checks all of it: sizes, counts, labels within [0, classes). `classes` 0: targets are
-// numbers. Errors name the file, the place and the value.
+// numbers. Errors name the file, the place and the value; RESOURCE_EXHAUSTED where it does not fit into
+// memory.
 absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const lockstep::v1::DatasetSpec& spec,
                                                      const std::vector<std::string>& data_roots, uint64_t seed,
                                                      int64_t classes);

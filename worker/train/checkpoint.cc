@@ -48,9 +48,11 @@ void ToHost(Device& device, Tensor t, std::vector<std::byte>& host) {
 }
 
 absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step, const std::vector<ParameterView>& views,
-                                         std::span<const std::byte> flat) {
-  LOCKSTEP_RETURN_IF_ERROR(
-      WriteSafetensors(path, Views(views, "", flat), {{"format", "lockstep"}, {"step", absl::StrCat(step)}}));
+                                         std::span<const std::byte> flat,
+                                         std::map<std::string, std::string> metadata = {}) {
+  metadata["format"] = "lockstep";
+  metadata["step"] = absl::StrCat(step);
+  LOCKSTEP_RETURN_IF_ERROR(WriteSafetensors(path, Views(views, "", flat), metadata));
   LOCKSTEP_ASSIGN_OR_RETURN(std::string sha256, Sha256File(path));
   std::error_code error;
   return SavedFile{path, std::move(sha256), static_cast<int64_t>(fs::file_size(path, error))};
@@ -238,10 +240,11 @@ absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder, Device& device
   return absl::InvalidArgumentError(absl::StrCat(state_path, ": no tensor ", kTrainer));
 }
 
-absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step, Device& device, Model& model) {
+absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step, Device& device, Model& model,
+                                    const std::map<std::string, std::string>& metadata) {
   std::vector<std::byte> host;
   ToHost(device, model.parameters(), host);
-  return SaveParameters(fs::path(output_dir) / "model.safetensors", step, model.parameter_views(), host);
+  return SaveParameters(fs::path(output_dir) / "model.safetensors", step, model.parameter_views(), host, metadata);
 }
 
 }  // namespace lockstep

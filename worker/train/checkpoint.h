@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -62,7 +63,8 @@ absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder, Device& device
                                        TrainerState& trainer);
 
 // The trained model: output_dir/model.safetensors, one tensor per parameter, nothing else in it that
-// depends on when or where it was trained.
-absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step, Device& device, Model& model);
+// depends on when or where it was trained. `metadata` is stored with it.
+absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step, Device& device, Model& model,
+                                    const std::map<std::string, std::string>& metadata);
 
 }  // namespace lockstep

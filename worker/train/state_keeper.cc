@@ -121,7 +121,7 @@ absl::StatusOr<SavedFile> StateKeeper::SaveFinal(int64_t step) {
   link_->progress().phase.store(v1::Heartbeat::PHASE_CHECKPOINT);
   bool warned = false;
   while (true) {
-    absl::StatusOr<SavedFile> saved = SaveModel(options_.output_dir, step, *device_, *model_);
+    absl::StatusOr<SavedFile> saved = SaveModel(options_.output_dir, step, *device_, *model_, options_.model_metadata);
     if (saved.ok() || link_->stop_request() != StopRequest::kNone) return saved;
     if (!std::exchange(warned, true)) {
       Warn(absl::StrCat("the trained model could not be saved and is tried again: ", saved.status().message()));

@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +33,8 @@ struct KeeperOptions {
   bool saves = false;
   int64_t generation = 0;
   std::string output_dir;
+  // Stored with the trained model.
+  std::map<std::string, std::string> model_metadata;
   // The file of this group's snapshots; empty: none are made.
   std::string snapshot_path;
   KeepPolicy keep;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/model/input_plan.h"
+#include "common/model/preprocessing.h"
 #include "common/status_macros.h"
 #include "worker/train/failure.h"
 
@@ -75,6 +76,9 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                         .generation = config_.generation,
                         .output_dir = config_.output_dir,
                         .snapshot_path = config_.snapshot_path};
+  Preprocessing preprocessing = PreprocessingOf(spec.dataset(), dataset.sample_shape());
+  if (dataset.table_preprocessing() != nullptr) preprocessing.table = *dataset.table_preprocessing();
+  options.model_metadata = {{kPreprocessingKey, PreprocessingText(preprocessing)}};
   options.trainer.sums.assign(static_cast<size_t>(width), 0.0);
   options.keep.newest = spec.training().keep_checkpoints() > 0 ? spec.training().keep_checkpoints() : kDefaultKeep;
   if (spec.training().non_finite() == v1::NON_FINITE_POLICY_ROLL_BACK) {

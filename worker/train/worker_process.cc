@@ -60,7 +60,7 @@ bool MayPass(const absl::Status& status) {
 absl::StatusOr<JobPlan> MakePlan(const v1::Welcome& welcome) {
   Violations violations;
   const std::vector<std::string> roots(welcome.data_roots().begin(), welcome.data_roots().end());
-  const DatasetInfo info = ProbeDataset(welcome.spec().dataset(), roots, violations);
+  const DatasetInfo info = ProbeDataset(welcome.spec().dataset(), roots, welcome.spec().seed(), violations);
   JobPlan plan;
   if (violations.empty()) plan = PlanJob(welcome.spec(), &info, violations);
   if (!violations.empty()) {

@@ -65,7 +65,7 @@ TEST_F(CsvDatasetTest, StandardizesOverTheTrainingRows) {
     EXPECT_NEAR(sum / 400, 0, 1e-6);
     EXPECT_NEAR(squares / 400, 1, 1e-5);
   }
-  EXPECT_NEAR(table->target_stddev[0], 10 * table->feature_stddev[0], 1e-6);
+  EXPECT_NEAR(table->preprocessing.targets[0].stddev[0], 10 * table->preprocessing.features[0].stddev[0], 1e-6);
 }
 
 TEST_F(CsvDatasetTest, AColumnThatNeverChangesBecomesZeros) {

@@ -40,7 +40,7 @@ class DatasetProbeTest : public FolderTest {
   }
   std::vector<Violation> Probe() {
     Violations violations;
-    info_ = ProbeDataset(spec_, {Path("root")}, violations);
+    info_ = ProbeDataset(spec_, {Path("root")}, /*seed=*/1, violations);
     return violations.list();
   }
   v1::DatasetSpec spec_;
@@ -134,7 +134,7 @@ TEST_F(DatasetProbeTest, TheRealDataSets) {
   if (data == nullptr) GTEST_SKIP() << "LOCKSTEP_DATA_DIR is not set";
   Violations violations;
   spec_.mutable_idx()->set_path("mnist");
-  info_ = ProbeDataset(spec_, {data}, violations);
+  info_ = ProbeDataset(spec_, {data}, /*seed=*/1, violations);
   EXPECT_THAT(violations.list(), IsEmpty());
   EXPECT_EQ(info_.sample, (Shape{28, 28}));
   EXPECT_EQ(info_.train_samples, 60000);
@@ -144,7 +144,7 @@ TEST_F(DatasetProbeTest, TheRealDataSets) {
   csv->add_target_columns("median_house_value");
   csv->add_ignore_columns("ocean_proximity");
   csv->set_missing_values(v1::MISSING_VALUE_POLICY_DROP_ROWS);
-  info_ = ProbeDataset(spec_, {data}, violations);
+  info_ = ProbeDataset(spec_, {data}, /*seed=*/1, violations);
   EXPECT_THAT(violations.list(), IsEmpty());
   EXPECT_EQ(info_.sample, (Shape{8}));
   EXPECT_EQ(info_.train_samples + info_.test_samples, 20433);
