@@ -2,7 +2,9 @@
 // Checks of what happens to samples between their files and the step.
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/model/checks.h"
 #include "common/model/input_plan.h"
@@ -135,6 +137,12 @@ class InputChecker {
       return Add("memory_limit_bytes",
                  "is only for numpy and cifar, whose samples can be read one by one; leave it out");
     }
+    for (const auto& [field, names] : {std::pair{"train_features", &input_.numpy().train_features()},
+                                       {"train_targets", &input_.numpy().train_targets()},
+                                       {"test_features", &input_.numpy().test_features()},
+                                       {"test_targets", &input_.numpy().test_targets()}}) {
+      for (int i = 0; i < names->size(); ++i) CheckNoArchive((*names)[i], absl::StrCat("numpy.", field, "[", i, "]"));
+    }
     const int64_t workers = spec_.resources().workers();
     if (!known || spec_.training().batch_size() < 1 || workers < 1 || logical_shards_ < 1) return;
     const int64_t owned = (logical_shards_ + workers - 1) / workers;
@@ -144,6 +152,12 @@ class InputChecker {
         absl::StrCat("is ", limit, ", but with this batch a worker holds ", plan.bytes,
                      " bytes of samples: ", batches > 0 ? batches : kDefaultPrefetchBatches,
                      " batches ahead, labels and buffers; raise it, or lower prefetch_batches or training.batch_size"));
+  }
+
+  void CheckNoArchive(const std::string& name, const std::string& field) {
+    if (!absl::StrContains(name, ".npz")) return;
+    Add(field,
+        "an archive cannot be read row by row, which memory_limit_bytes asks for; save its arrays as .npy files");
   }
 
   const v1::JobSpec& spec_;

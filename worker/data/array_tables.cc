@@ -89,6 +89,38 @@ class CifarTables final : public ArrayTables {
   }
 };
 
+absl::Status ReadValues(ArrayReader& reader, uint8_t* to, int64_t count, const TableOptions&) {
+  return reader.Read(to, static_cast<size_t>(count));
+}
+absl::Status ReadValues(ArrayReader& reader, float* to, int64_t count, const TableOptions&) {
+  return reader.ReadFloats(to, count);
+}
+absl::Status ReadValues(ArrayReader& reader, int32_t* to, int64_t count, const TableOptions& options) {
+  LOCKSTEP_RETURN_IF_ERROR(reader.ReadInt32s(to, count));
+  for (int64_t i = 0; i < count; ++i) {
+    LOCKSTEP_RETURN_IF_ERROR(CheckLabel(to[i], options.classes, reader.name(), i));
+  }
+  return absl::OkStatus();
+}
+
+// Grows array by array: what an archive claims costs memory only as far as its own limit goes.
+template <typename T>
+absl::Status Read(const NumpyColumn& column, const TableOptions& options, std::vector<T>& to) {
+  for (const NumpyArray& array : column.arrays) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const File file, OpenUnderRoots(array.path, options.roots));
+    LOCKSTEP_ASSIGN_OR_RETURN(const auto reader, ArrayReader::Open(file.fd(), file.path(), array.member));
+    if (!(reader->header().shape == array.header.shape) || reader->header().dtype != array.header.dtype) {
+      return absl::DataLossError(absl::StrCat(array.name, ": changed while it was read"));
+    }
+    const size_t before = to.size();
+    const int64_t count = array.header.shape.elements();
+    to.resize(before + static_cast<size_t>(count));
+    LOCKSTEP_RETURN_IF_ERROR(ReadValues(*reader, to.data() + before, count, options));
+    LOCKSTEP_RETURN_IF_ERROR(reader->Finish());
+  }
+  return absl::OkStatus();
+}
+
 class NumpyTables final : public ArrayTables {
  public:
   absl::Status Load(const v1::NumpyDataset& spec, const TableOptions& options) {
@@ -119,45 +151,9 @@ class NumpyTables final : public ArrayTables {
     LOCKSTEP_RETURN_IF_ERROR(CheckFitsMemory(x.rows * x.row_bytes(), x.arrays[0].name));
     if (bytes) LOCKSTEP_RETURN_IF_ERROR(Read(x, options, part.bytes));
     if (!bytes) LOCKSTEP_RETURN_IF_ERROR(Read(x, options, part.floats));
-    if (target_width > 0) {
-      LOCKSTEP_RETURN_IF_ERROR(Read(y, options, part.targets));
-    } else {
-      LOCKSTEP_RETURN_IF_ERROR(Read(y, options, part.labels));
-    }
+    LOCKSTEP_RETURN_IF_ERROR(ReadNumpyTargets(y, options, part.labels, part.targets));
     const float scale = spec.has_scale() ? static_cast<float>(spec.scale()) : 1.0f;
     View(part, x.rows, width, bytes, target_width, scale, static_cast<float>(spec.offset()));
-    return absl::OkStatus();
-  }
-
-  static absl::Status ReadValues(ArrayReader& reader, uint8_t* to, int64_t count, const TableOptions&) {
-    return reader.Read(to, static_cast<size_t>(count));
-  }
-  static absl::Status ReadValues(ArrayReader& reader, float* to, int64_t count, const TableOptions&) {
-    return reader.ReadFloats(to, count);
-  }
-  static absl::Status ReadValues(ArrayReader& reader, int32_t* to, int64_t count, const TableOptions& options) {
-    LOCKSTEP_RETURN_IF_ERROR(reader.ReadInt32s(to, count));
-    for (int64_t i = 0; i < count; ++i) {
-      LOCKSTEP_RETURN_IF_ERROR(CheckLabel(to[i], options.classes, reader.name(), i));
-    }
-    return absl::OkStatus();
-  }
-
-  // Grows array by array: what an archive claims costs memory only as far as its own limit goes.
-  template <typename T>
-  static absl::Status Read(const NumpyColumn& column, const TableOptions& options, std::vector<T>& to) {
-    for (const NumpyArray& array : column.arrays) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const File file, OpenUnderRoots(array.path, options.roots));
-      LOCKSTEP_ASSIGN_OR_RETURN(const auto reader, ArrayReader::Open(file.fd(), file.path(), array.member));
-      if (!(reader->header().shape == array.header.shape) || reader->header().dtype != array.header.dtype) {
-        return absl::DataLossError(absl::StrCat(array.name, ": changed while it was read"));
-      }
-      const size_t before = to.size();
-      const int64_t count = array.header.shape.elements();
-      to.resize(before + static_cast<size_t>(count));
-      LOCKSTEP_RETURN_IF_ERROR(ReadValues(*reader, to.data() + before, count, options));
-      LOCKSTEP_RETURN_IF_ERROR(reader->Finish());
-    }
     return absl::OkStatus();
   }
 };
@@ -170,6 +166,11 @@ absl::StatusOr<std::unique_ptr<Dataset>> Open(const Spec& spec, const TableOptio
 }
 
 }  // namespace
+
+absl::Status ReadNumpyTargets(const NumpyColumn& targets, const TableOptions& options, std::vector<int32_t>& labels,
+                              std::vector<float>& numbers) {
+  return AreClassIndices(targets) ? Read(targets, options, labels) : Read(targets, options, numbers);
+}
 
 absl::StatusOr<std::unique_ptr<Dataset>> OpenCifarTables(const v1::CifarDataset& spec, const TableOptions& options) {
   return Open<CifarTables>(spec, options);

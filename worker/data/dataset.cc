@@ -13,15 +13,16 @@ namespace lockstep {
 namespace {
 
 absl::StatusOr<std::unique_ptr<Dataset>> OpenSource(const v1::DatasetSpec& spec, const TableOptions& options) {
+  const bool limited = spec.memory_limit_bytes() > 0;
   switch (spec.source_case()) {
     case v1::DatasetSpec::kIdx:
       return OpenIdxTables(spec.idx(), options);
     case v1::DatasetSpec::kCsv:
       return OpenCsvTables(spec.csv(), options);
     case v1::DatasetSpec::kCifar:
-      return OpenCifarTables(spec.cifar(), options);
+      return limited ? OpenStreamedCifar(spec.cifar(), options) : OpenCifarTables(spec.cifar(), options);
     case v1::DatasetSpec::kNumpy:
-      return OpenNumpyTables(spec.numpy(), options);
+      return limited ? OpenStreamedNumpy(spec.numpy(), options) : OpenNumpyTables(spec.numpy(), options);
     case v1::DatasetSpec::SOURCE_NOT_SET:
       break;
   }

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -95,6 +96,7 @@ absl::Status FileRows::Open(Entry& entry) {
 }
 
 absl::Status FileRows::Read(std::span<const int64_t> rows, float* features, void* targets) {
+  const std::lock_guard lock(mutex_);
   const int64_t together = static_cast<int64_t>(buffer_.size()) / layout_.bytes;
   const int64_t width = targets_.data == nullptr ? 1 : targets_.elements() / targets_.shape[0];
   for (size_t i = 0; i < rows.size();) {

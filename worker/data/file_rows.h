@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,6 +57,7 @@ class FileRows final : public RowSource {
                                                           std::vector<std::string> roots, const RecordLayout& layout,
                                                           Tensor targets);
 
+  // Any thread: training and held-out samples may be those of one set. Calls take turns.
   absl::Status Read(std::span<const int64_t> rows, float* features, void* targets) override;
   int64_t bytes() const override;
   int64_t samples() const { return first_.back(); }
@@ -76,6 +78,7 @@ class FileRows final : public RowSource {
   absl::Status ReadRecords(const Entry& entry, int64_t first, int64_t count);
   absl::Status Decode(const Entry& entry, int64_t record, const uint8_t* bytes, float* features, int32_t* label) const;
 
+  std::mutex mutex_;
   std::vector<std::string> roots_;
   std::vector<Entry> files_;
   // The open ones, a ring: the oldest is closed first.

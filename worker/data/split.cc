@@ -15,6 +15,10 @@ class SplitTables final : public Dataset {
   SplitTables(std::unique_ptr<Dataset> whole, double fraction, uint64_t seed) : whole_(std::move(whole)) {
     const DataTable& all = whole_->train();
     const std::vector<bool> held_out = HeldOut(all.samples, fraction, seed);
+    // No more than is needed: a limit on memory counts them.
+    const int64_t count = HeldOutCount(all.samples, fraction);
+    test_rows_.reserve(static_cast<size_t>(count));
+    train_rows_.reserve(static_cast<size_t>(all.samples - count));
     for (int64_t i = 0; i < all.samples; ++i) {
       (held_out[i] ? test_rows_ : train_rows_).push_back(all.rows == nullptr ? i : all.rows[i]);
     }

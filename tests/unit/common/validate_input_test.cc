@@ -113,6 +113,10 @@ TEST(CheckInputTest, LimitsAreInRange) {
               ElementsAre(Fault("dataset.memory_limit_bytes", "is -5")));
   EXPECT_THAT(Check(R"({"memory_limit_bytes": 100000000, "idx": {}})"),
               ElementsAre(Fault("dataset.memory_limit_bytes", "only for numpy and cifar")));
+  EXPECT_THAT(Check(R"({"memory_limit_bytes": 100000000,
+                        "numpy": {"train_features": ["a.npy", "b.npz"], "test_targets": ["c.npz:y"]}})"),
+              ElementsAre(Fault("dataset.numpy.train_features[1]", "row by row"),
+                          Fault("dataset.numpy.test_targets[0]", "row by row")));
 }
 
 TEST(CheckInputTest, ALimitTooSmallForTheRingSaysWhatIsNeeded) {
