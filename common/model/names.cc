@@ -45,6 +45,15 @@ std::string DidYouMean(std::string_view name, std::span<const std::string> known
   return best == nullptr ? "" : absl::StrCat("; did you mean \"", *best, "\"?");
 }
 
+std::string KindsOf(const google::protobuf::Descriptor& message) {
+  std::string names;
+  const auto* oneof = message.FindOneofByName("kind");
+  for (int i = 0; oneof != nullptr && i < oneof->field_count(); ++i) {
+    absl::StrAppend(&names, i == 0 ? "" : ", ", oneof->field(i)->name());
+  }
+  return names;
+}
+
 bool IsUtf8(std::string_view text) {
   // The smallest code that needs so many bytes behind the first.
   constexpr uint32_t kSmallest[] = {0, 0x80, 0x800, 0x10000};

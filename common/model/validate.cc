@@ -40,7 +40,7 @@ class Validator {
     CheckModel(plan);
     CheckLoss(spec_, dataset_, model_ok_ ? &plan.model : nullptr, violations_);
     CheckMetrics(spec_, dataset_, model_ok_ ? &plan.model : nullptr, violations_);
-    CheckOptimizer(spec_, violations_);
+    CheckOptimizer(spec_, model_ok_ ? &plan.model : nullptr, violations_);
     CheckSchedule(spec_, violations_);
     CheckResources();
     CheckTraining(plan);

@@ -107,26 +107,6 @@ TEST(GoldenTest, LossesAndGradients) {
   }
 }
 
-TEST(GoldenTest, TenStepsOfEveryOptimizer) {
-  EXPECT_GE(Golden()["optimizers"].size(), 12u);
-  for (const Json& fixture : Golden()["optimizers"]) {
-    SCOPED_TRACE(fixture["name"].get<std::string>());
-    auto device = MakeCpuDevice(1);
-    auto w = fixture["start"].get<std::vector<double>>();
-    const Shape shape{static_cast<int64_t>(w.size())};
-    auto optimizer = MakeOptimizer(Parse<v1::OptimizerSpec>(fixture["spec"]), *device, shape[0], DType::kF64).value();
-    for (int step = 0; step < 10; ++step) {
-      auto gradient = fixture["gradients"][step].get<std::vector<double>>();
-      optimizer->Step(*device, {w.data(), shape, DType::kF64}, {gradient.data(), shape, DType::kF64},
-                      optimizer->base_learning_rate(), step);
-      for (size_t i = 0; i < w.size(); ++i) {
-        // Adam divides by a square root of small numbers: a few more roundoffs than the others.
-        EXPECT_NEAR(w[i], fixture["path"][step][i].get<double>(), 1e-11) << "step " << step;
-      }
-    }
-  }
-}
-
 TEST(GoldenTest, TwentyStepsOfTraining) {
   const Json& fixture = Golden()["replay"];
   GoldenModel<float> golden(fixture);

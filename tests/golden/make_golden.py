@@ -83,33 +83,6 @@ def gradient_cases():
         yield gradient_case(f"{kind}_deep", 4, [(5, "sigmoid"), (6, "tanh"), (3, "softmax"), (2, last)], kind, 2)
 
 
-def optimizer_cases():
-    tiny = 1e-14  # Where epsilon stands in Adam's formula differs from Keras's; so small, it does not matter.
-    cases = [
-        ("sgd", {"sgd": {"learning_rate": 0.05}}, lambda p: torch.optim.SGD(p, lr=0.05)),
-        ("sgd_small", {"sgd": {"learning_rate": 0.001}}, lambda p: torch.optim.SGD(p, lr=0.001)),
-        ("sgd_large", {"sgd": {"learning_rate": 1.5}}, lambda p: torch.optim.SGD(p, lr=1.5)),
-    ]
-    for lr, momentum in ((0.05, 0.9), (0.01, 0.5), (0.2, 0.99)):
-        for nesterov in (False, True):
-            cases.append((f"{'nesterov' if nesterov else 'momentum'}_{momentum}",
-                          {"sgd": {"learning_rate": lr, "momentum": momentum, "nesterov": nesterov}},
-                          lambda p, a=(lr, momentum, nesterov): torch.optim.SGD(p, lr=a[0], momentum=a[1], nesterov=a[2])))
-    for lr, b1, b2 in ((0.001, 0.9, 0.999), (0.01, 0.5, 0.75), (0.1, 0.0, 0.9)):
-        cases.append((f"adam_{b1}", {"adam": {"learning_rate": lr, "beta_1": b1, "beta_2": b2, "epsilon": tiny}},
-                      lambda p, a=(lr, b1, b2): torch.optim.Adam(p, lr=a[0], betas=(a[1], a[2]), eps=tiny)))
-    for name, spec, make in cases:
-        w = rounded(6).requires_grad_()
-        start, gradients, path = flat(w), [], []
-        optimizer = make([w])
-        for _ in range(10):
-            w.grad = rounded(6)
-            gradients.append(flat(w.grad))
-            optimizer.step()
-            path.append(flat(w))
-        yield {"name": name, "spec": spec, "start": start, "gradients": gradients, "path": path}
-
-
 def replay_case():
     """Twenty steps of the lecture's shape in small, SGD with momentum."""
     model = Mlp(20, [(16, "relu"), (16, "relu"), (10, "softmax")])
@@ -129,8 +102,7 @@ def replay_case():
 
 
 if __name__ == "__main__":
-    golden = {"torch": torch.__version__, "gradients": list(gradient_cases()), "optimizers": list(optimizer_cases()),
-              "replay": replay_case()}
+    golden = {"torch": torch.__version__, "gradients": list(gradient_cases()), "replay": replay_case()}
     path = pathlib.Path(__file__).with_name("golden.json")
     path.write_text(json.dumps(golden, indent=None, separators=(",", ":")) + "\n")
     print(path, path.stat().st_size, "bytes")

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "common/rng.h"
 #include "worker/device/tensor.h"
+#include "worker/device/update.h"
 
 namespace lockstep {
 
@@ -99,13 +100,13 @@ struct BlockLayout {
   int64_t stride = 0;
 };
 
-struct AdamArgs {
-  double learning_rate = 0.001;
-  double beta_1 = 0.9;
-  double beta_2 = 0.999;
-  double epsilon = 1e-7;
-  // Updates done before this one, plus one.
-  int64_t t = 1;
+// For RandomNormal.
+struct NormalArgs {
+  double mean = 0;
+  // Of the whole distribution, also where it is truncated.
+  double stddev = 1;
+  // Nothing further than two standard deviations from the mean.
+  bool truncated = false;
 };
 
 // Zero-initialised device memory, aligned to 64 bytes, freed with the object.
@@ -138,6 +139,8 @@ class Device {
   virtual void Add(Tensor a, Tensor b, Tensor out) = 0;
   // out[i] = low + (high - low) * uniform(stream, i).
   virtual void RandomUniform(Tensor out, const RngStream& stream, double low, double high) = 0;
+  // out[i] = mean + stddev * the normal draw of word i of the stream (math/random.h).
+  virtual void RandomNormal(Tensor out, const RngStream& stream, const NormalArgs& args) = 0;
   // out[i, :] = rows[indices[i], :] * scale + offset. rows: [n, width] kU8 or kF32 (kF64 for a kF64
   // out); indices: kI64 [batch]; out: [batch, width].
   virtual void GatherRows(Tensor rows, Tensor indices, const GatherArgs& args, Tensor out) = 0;
@@ -230,14 +233,12 @@ class Device {
   // sums: kF64 [4] adds {(p - t)^2, |p - t|, t, t^2} of all outputs, in order. Both: [rows, n].
   virtual void SumErrors(Tensor predictions, Tensor targets, Tensor sums) = 0;
 
-  // One pass over flat arrays of equal length. gradient is read only.
-  // w -= learning_rate * g.
-  virtual void Sgd(Tensor parameters, Tensor gradient, double learning_rate) = 0;
-  // v = momentum v - learning_rate g; w += v, or with nesterov w += momentum v - learning_rate g.
-  virtual void Momentum(Tensor parameters, Tensor gradient, Tensor velocity, double learning_rate, double momentum,
-                        bool nesterov) = 0;
-  // See AdamOptimizer in optimizer.proto for the formula. m, v: the moments.
-  virtual void Adam(Tensor parameters, Tensor gradient, Tensor m, Tensor v, const AdamArgs& args) = 0;
+  // One pass of the rule (update.h) over arrays of equal length. `state`: as many as the rule has. What
+  // the rule does not change is read only.
+  virtual void ApplyUpdate(UpdateRule rule, const UpdateArgs& args, Tensor w, Tensor gradient,
+                           std::span<const Tensor> state) = 0;
+  // out: kF64 [1] adds the sum of x[i]^2, in double and in an order that depends on the length alone.
+  virtual void SumSquares(Tensor x, Tensor out) = 0;
   // flag: kF64 [1] becomes 1 where an element of x is not finite, else 0.
   virtual void CheckFinite(Tensor x, Tensor flag) = 0;
 };

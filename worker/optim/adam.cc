@@ -1,42 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/status_macros.h"
-#include "worker/optim/registry.h"
+#include "worker/optim/adam.h"
+
+#include <cmath>
 
 namespace lockstep {
 
 namespace {
 
-class Adam final : public Optimizer {
+class Adam final : public UpdateFormula {
  public:
-  Adam(const v1::AdamOptimizer& spec, StateArray m, StateArray v) : m_(std::move(m)), v_(std::move(v)) {
-    if (spec.has_learning_rate()) args_.learning_rate = spec.learning_rate();
-    if (spec.has_beta_1()) args_.beta_1 = spec.beta_1();
-    if (spec.has_beta_2()) args_.beta_2 = spec.beta_2();
-    if (spec.has_epsilon()) args_.epsilon = spec.epsilon();
-  }
+  Adam(const AdamSettings& settings, bool amsgrad, double weight_decay)
+      : settings_(settings),
+        weight_decay_(weight_decay),
+        pass_(AdamPass(amsgrad ? UpdateRule::kAmsgrad : UpdateRule::kAdam, settings)) {}
 
-  void Step(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t step) override {
-    AdamArgs args = args_;
-    args.learning_rate = learning_rate;
-    args.t = step + 1;
-    device.Adam(parameters, gradient, m_.tensor, v_.tensor, args);
+  double learning_rate() const override { return settings_.learning_rate; }
+  double default_weight_decay() const override { return weight_decay_; }
+  std::vector<StateName> state() const override {
+    if (pass_.rule == UpdateRule::kAmsgrad) return {{"m"}, {"v"}, {"v_largest"}};
+    return {{"m"}, {"v"}};
   }
-  std::vector<std::pair<std::string, Tensor>> State() override { return {{"m", m_.tensor}, {"v", v_.tensor}}; }
-  double base_learning_rate() const override { return args_.learning_rate; }
+  std::span<const UpdatePass> Prepare(double learning_rate, int64_t t) override {
+    const auto n = static_cast<double>(t);
+    pass_.args.step_size =
+        learning_rate * std::sqrt(1.0 - std::pow(settings_.beta_2, n)) / (1.0 - std::pow(settings_.beta_1, n));
+    return {&pass_, 1};
+  }
 
  private:
-  AdamArgs args_;
-  StateArray m_;
-  StateArray v_;
+  const AdamSettings settings_;
+  const double weight_decay_;
+  UpdatePass pass_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Optimizer>> MakeAdam(const v1::AdamOptimizer& spec, Device& device, int64_t elements,
-                                                    DType type) {
-  LOCKSTEP_ASSIGN_OR_RETURN(StateArray m, StateArray::Make(device, elements, type));
-  LOCKSTEP_ASSIGN_OR_RETURN(StateArray v, StateArray::Make(device, elements, type));
-  return std::make_unique<Adam>(spec, std::move(m), std::move(v));
+UpdatePass AdamPass(UpdateRule rule, const AdamSettings& settings) {
+  UpdatePass pass{.rule = rule};
+  pass.args.beta_1 = settings.beta_1;
+  pass.args.beta_2 = settings.beta_2;
+  pass.args.epsilon = settings.epsilon;
+  return pass;
+}
+
+std::unique_ptr<UpdateFormula> MakeAdamOf(const AdamSettings& settings, bool amsgrad, double weight_decay) {
+  return std::make_unique<Adam>(settings, amsgrad, weight_decay);
+}
+
+std::unique_ptr<UpdateFormula> MakeAdam(const v1::AdamOptimizer& spec) {
+  return MakeAdamOf(ReadAdam(spec), spec.amsgrad(), 0);
 }
 
 }  // namespace lockstep

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Optimizer: one fused pass over the flat arrays. Schedule: the learning rate of a step.
+// Optimizer: one fused pass over the flat arrays.
 #pragma once
 
 #include <cstdint>
@@ -14,24 +14,46 @@
 
 namespace lockstep {
 
+// One tensor's place in the flat arrays, and what is asked for it.
+struct OptimizedTensor {
+  // "dense_1/kernel", for patterns.
+  std::string name;
+  int64_t offset = 0;
+  int64_t elements = 0;
+  // False: nothing of it is ever changed.
+  bool trainable = true;
+  // The loss has l1 |w| + l2 w^2 more.
+  double l1 = 0;
+  double l2 = 0;
+};
+
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // Applies one update. parameters and gradient: flat, of the length given to MakeOptimizer. `step`
-  // counts from 0.
+  // Before the first step, once the parameters have their initial values: the average starts with them.
+  virtual void Begin(Device& device, Tensor parameters) = 0;
+  // Takes the gradient of step `step` (from 0) and, where the steps that are accumulated are complete,
+  // applies one update. parameters and gradient: flat, of the length given to MakeOptimizer; the gradient
+  // is used up. Allocates nothing.
   virtual void Step(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t step) = 0;
+  // Instead of Step for a step that must change nothing: it counts as one whose gradient is zero. Only
+  // matters where steps are accumulated. `gradient` is overwritten.
+  virtual void Skip(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t step) = 0;
   // State arrays by name ("velocity"; "m", "v"), flat like the parameters, for checkpoints. Views stay
   // valid for the optimizer's life.
   virtual std::vector<std::pair<std::string, Tensor>> State() = 0;
   // The learning rate in the spec, or its default.
   virtual double base_learning_rate() const = 0;
+  // True: the spec asks for an average of the weights, which is the trained model.
+  virtual bool has_average() const = 0;
+  // Exchanges the weights with their average, where there is one; a second call undoes the first.
+  virtual void SwapAverage(Device& device, Tensor parameters) = 0;
 };
 
-// Takes its state from `device`, zeroed. RESOURCE_EXHAUSTED where memory is short.
+// Takes its state from `device`. `tensors`: all that there are, by rising offset, with nothing but zeros
+// between them; none: the array is one. RESOURCE_EXHAUSTED where memory is short.
 absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(const lockstep::v1::OptimizerSpec& spec, Device& device,
-                                                         int64_t elements, DType type);
-
-// The learning rate for `step` (from 0).
-double LearningRate(const lockstep::v1::ScheduleSpec& spec, double base, int64_t step);
+                                                         int64_t elements, DType type,
+                                                         std::vector<OptimizedTensor> tensors = {});
 
 }  // namespace lockstep

@@ -1,47 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/status_macros.h"
-#include "worker/optim/registry.h"
+#include "worker/optim/formula.h"
 
 namespace lockstep {
 
 namespace {
 
-constexpr double kLearningRate = 0.01;
-
-class Sgd final : public Optimizer {
+// Plain, momentum and Nesterov.
+class Sgd final : public UpdateFormula {
  public:
-  Sgd(const v1::SgdOptimizer& spec, StateArray velocity) : spec_(spec), velocity_(std::move(velocity)) {}
-
-  void Step(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t) override {
-    if (velocity_.buffer == nullptr) {
-      device.Sgd(parameters, gradient, learning_rate);
-    } else {
-      device.Momentum(parameters, gradient, velocity_.tensor, learning_rate, spec_.momentum(), spec_.nesterov());
-    }
+  explicit Sgd(const v1::SgdOptimizer& spec) : learning_rate_(spec.has_learning_rate() ? spec.learning_rate() : 0.01) {
+    pass_.args.beta_1 = spec.momentum();
+    if (spec.momentum() != 0) pass_.rule = spec.nesterov() ? UpdateRule::kNesterov : UpdateRule::kMomentum;
   }
-  std::vector<std::pair<std::string, Tensor>> State() override {
-    if (velocity_.buffer == nullptr) return {};
-    return {{"velocity", velocity_.tensor}};
+  double learning_rate() const override { return learning_rate_; }
+  std::vector<StateName> state() const override {
+    if (pass_.rule == UpdateRule::kSgd) return {};
+    return {{"velocity"}};
   }
-  double base_learning_rate() const override {
-    return spec_.has_learning_rate() ? spec_.learning_rate() : kLearningRate;
+  std::span<const UpdatePass> Prepare(double learning_rate, int64_t) override {
+    pass_.args.step_size = learning_rate;
+    return {&pass_, 1};
   }
 
  private:
-  v1::SgdOptimizer spec_;
-  // Empty without momentum.
-  StateArray velocity_;
+  const double learning_rate_;
+  UpdatePass pass_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Optimizer>> MakeSgd(const v1::SgdOptimizer& spec, Device& device, int64_t elements,
-                                                   DType type) {
-  StateArray velocity;
-  if (spec.momentum() != 0) {
-    LOCKSTEP_ASSIGN_OR_RETURN(velocity, StateArray::Make(device, elements, type));
-  }
-  return std::make_unique<Sgd>(spec, std::move(velocity));
-}
+std::unique_ptr<UpdateFormula> MakeSgd(const v1::SgdOptimizer& spec) { return std::make_unique<Sgd>(spec); }
 
 }  // namespace lockstep

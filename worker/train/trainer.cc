@@ -58,7 +58,17 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                                                   PlanMetrics(spec, config_.plan.model.output.elements())));
   model_->Initialize(spec.seed());
   const int64_t elements = model_->parameters().elements();
-  LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32));
+  std::vector<OptimizedTensor> tensors;
+  for (const ParameterView& view : model_->parameter_views()) {
+    tensors.push_back({.name = view.name,
+                       .offset = view.offset,
+                       .elements = view.shape.elements(),
+                       .trainable = view.trainable,
+                       .l1 = view.l1,
+                       .l2 = view.l2});
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32, tensors));
+  optimizer_->Begin(*device_, model_->parameters());
   LOCKSTEP_RETURN_IF_ERROR(PrepareInput(dataset));
   const int width = model_->stats_width();
   LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_, device_->Allocate(static_cast<size_t>(width + 1) * sizeof(double)));
@@ -189,12 +199,13 @@ absl::Status Trainer::Step(int64_t step) {
   const Tensor gradient{reducer_->sum().data(), model_->parameters().shape, DType::kF32};
   // All ranks hold the same sums, so all decide the same.
   const bool finite = std::isfinite(sums[0]) && GradientIsFinite(gradient);
+  const double rate = LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step);
   if (finite) {
     model_->UpdateMoving(gradient);
-    optimizer_->Step(*device_, model_->parameters(), gradient,
-                     LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step), step);
+    optimizer_->Step(*device_, model_->parameters(), gradient, rate, step);
   } else {
     LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place));
+    optimizer_->Skip(*device_, model_->parameters(), gradient, rate, step);
   }
   seconds.optimizer = Seconds() - before_update;
   reporter_.AddStep(finite ? sums.first(width) : sums.first(0), finite ? place.rows : 0, seconds, state_);
@@ -274,7 +285,10 @@ absl::Status Trainer::AfterStep(int64_t step) {
 absl::StatusOr<EpochScores> Trainer::ScoreEpoch() {
   const Objective& objective = model_->objective();
   EpochScores scores{objective.Score(state_.sums, std::max<int64_t>(1, state_.rows), /*training=*/true), {}};
+  // The average of the weights, where there is one, is the model that is judged.
+  optimizer_->SwapAverage(*device_, model_->parameters());
   LOCKSTEP_ASSIGN_OR_RETURN(const std::span<const double> test, evaluator_->Run());
+  optimizer_->SwapAverage(*device_, model_->parameters());
   const int64_t samples = test_sampler_->samples();
   if (samples > 0) scores.test = objective.Score(test, samples, /*training=*/false);
   return scores;
@@ -360,7 +374,10 @@ absl::Status Trainer::Commit(int64_t step, bool last) {
 
 absl::Status Trainer::SaveFinalModel(int64_t step) {
   if (communicator_->rank() != 0) return absl::OkStatus();
-  LOCKSTEP_ASSIGN_OR_RETURN(const SavedFile saved, keeper_->SaveFinal(step));
+  optimizer_->SwapAverage(*device_, model_->parameters());
+  const absl::StatusOr<SavedFile> written = keeper_->SaveFinal(step);
+  optimizer_->SwapAverage(*device_, model_->parameters());
+  LOCKSTEP_ASSIGN_OR_RETURN(const SavedFile saved, written);
   v1::SessionRequest report;
   v1::CheckpointSaved& checkpoint = *report.mutable_checkpoint_saved();
   checkpoint.set_step(step);

@@ -16,6 +16,7 @@
 #include "worker/data/dataset.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
+#include "worker/optim/schedule.h"
 #include "worker/train/coordinator_link.h"
 #include "worker/train/epoch_scores.h"
 #include "worker/train/evaluator.h"

@@ -6,6 +6,9 @@
 
 #include "google/protobuf/util/json_util.h"
 #include "worker/optim/optimizer.h"
+#include "worker/optim/plateau.h"
+#include "worker/optim/schedule.h"
+#include "worker/optim/slices.h"
 
 namespace lockstep {
 namespace {
@@ -100,6 +103,102 @@ TEST(ScheduleTest, ExponentialDecay) {
   EXPECT_DOUBLE_EQ(LearningRate(spec, 0.1, 5), 0.1 * std::sqrt(0.5));
   decay.set_staircase(true);
   EXPECT_DOUBLE_EQ(LearningRate(spec, 0.1, 19), 0.05);
+}
+
+TEST(ScheduleTest, WarmsUpToTheFirstRate) {
+  v1::ScheduleSpec spec;
+  spec.set_warmup_steps(4);
+  spec.mutable_step_decay()->set_step_size(2);
+  const double expected[] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.05};
+  for (int step = 0; step < 7; ++step) EXPECT_DOUBLE_EQ(LearningRate(spec, 0.5, step), expected[step]) << step;
+}
+
+// Right at each restart the rate is the height again, for growths whose logarithm rounds either way.
+TEST(ScheduleTest, RestartsAtTheVeryStep) {
+  for (const double growth : {1.0, 1.5, 2.0, 3.0}) {
+    v1::ScheduleSpec spec;
+    auto& cosine = *spec.mutable_cosine_decay_restarts();
+    cosine.set_first_decay_steps(16);
+    cosine.set_t_mul(growth);
+    double start = 0, period = 16;
+    for (int i = 0; i < 12 && period == std::floor(period); ++i) {
+      EXPECT_DOUBLE_EQ(LearningRate(spec, 1.0, static_cast<int64_t>(start)), 1.0) << growth << " period " << i;
+      if (start > 0) {
+        EXPECT_LT(LearningRate(spec, 1.0, static_cast<int64_t>(start) - 1), 0.02) << growth;
+      }
+      start += period;
+      period *= growth;
+    }
+  }
+}
+
+TEST(ScheduleTest, IsFiniteAndPositiveHoweverLongTrainingIs) {
+  for (const char* json :
+       {R"({"exponential_decay": {"decay_steps": 1, "decay_rate": 0.5}})", R"({"step_decay": {"step_size": 1}})",
+        R"({"polynomial_decay": {"decay_steps": 3}})", R"({"cosine_decay": {"decay_steps": 3}})",
+        R"({"cosine_decay_restarts": {"first_decay_steps": 1, "t_mul": 1.0000001}})",
+        R"({"one_cycle": {"total_steps": 2, "pct_start": 0.5}})", R"({"warmup_steps": 9007199254740992})"}) {
+    v1::ScheduleSpec spec;
+    ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(json, &spec).ok());
+    for (const int64_t step : {int64_t{0}, int64_t{1}, int64_t{2}, int64_t{1000}, int64_t{1} << 53}) {
+      const double rate = LearningRate(spec, 0.1, step);
+      EXPECT_TRUE(rate >= 0 && rate <= 0.1) << json << " step " << step << ": " << rate;
+    }
+  }
+}
+
+TEST(MonitorTest, ANaNIsNeverBetter) {
+  MonitorState state;
+  EXPECT_FALSE(Observe(NAN, false, 0, state));
+  EXPECT_TRUE(Observe(INFINITY, false, 0, state));
+  EXPECT_FALSE(Observe(INFINITY, false, 0, state));
+  EXPECT_TRUE(Observe(2, false, 0, state));
+  EXPECT_FALSE(Observe(NAN, false, 0, state));
+  EXPECT_FALSE(Observe(1.75, false, 0.25, state));
+  EXPECT_EQ(state.waited, 2);
+  EXPECT_EQ(state.best, 2);
+  EXPECT_TRUE(Observe(3, true, 0, state));
+}
+
+TEST(SlicesTest, NeighboursOfOneKindAreOne) {
+  std::vector<OptimizedTensor> tensors{{"a/kernel", 0, 20}, {"a/bias", 32, 4}, {"b/kernel", 48, 16}, {"b/bias", 64, 1}};
+  const auto slices = [&](const std::string& json, double decay = 0, bool each = false) {
+    std::vector<std::pair<int64_t, int64_t>> list;
+    for (const Slice& s : MakeSlices(tensors, Spec(json), decay, each)) list.push_back({s.offset, s.elements});
+    return list;
+  };
+  using Pairs = std::vector<std::pair<int64_t, int64_t>>;
+  const Pairs all{{0, 65}}, each{{0, 20}, {32, 4}, {48, 16}, {64, 1}};
+  EXPECT_EQ(slices("{}"), all);
+  EXPECT_EQ(slices(R"({"weight_decay": 0.1})"), all);
+  EXPECT_EQ(slices("{}", 0, true), each);
+  EXPECT_EQ(slices(R"({"weight_decay": 0.1, "weight_decay_exclude": ["*/bias"]})"), each);
+  // Without a decay there is nothing to be excluded from.
+  EXPECT_EQ(slices(R"({"weight_decay_exclude": ["*/bias"]})"), all);
+  EXPECT_EQ(slices(R"({"weight_decay_exclude": ["*/bias"]})", 0.004), each);
+  tensors[1].trainable = false;
+  EXPECT_EQ(slices("{}"), (Pairs{{0, 20}, {48, 17}}));
+  tensors[2].l1 = 0.5;
+  EXPECT_EQ(slices("{}"), (Pairs{{0, 20}, {48, 16}, {64, 1}}));
+}
+
+// A step that is left out adds nothing to the sum, and the update is still done on time.
+TEST(AccumulationTest, ASkippedStepCountsAsZero) {
+  auto device = MakeCpuDevice(1);
+  auto optimizer =
+      MakeOptimizer(Spec(R"({"sgd": {"learning_rate": 1}, "gradient_accumulation_steps": 2})"), *device, 1, DType::kF64)
+          .value();
+  double w = 1, g = 0.5;
+  const Tensor parameters{&w, Shape{1}, DType::kF64}, gradient{&g, Shape{1}, DType::kF64};
+  optimizer->Step(*device, parameters, gradient, 1, 0);
+  EXPECT_EQ(w, 1);
+  g = NAN;
+  optimizer->Skip(*device, parameters, gradient, 1, 1);
+  EXPECT_EQ(w, 0.75);
+  auto plain = MakeOptimizer(Spec(R"({"sgd": {"momentum": 0.9}})"), *device, 1, DType::kF64).value();
+  g = NAN;
+  plain->Skip(*device, parameters, gradient, 1, 0);
+  EXPECT_EQ(w, 0.75);
 }
 
 }  // namespace

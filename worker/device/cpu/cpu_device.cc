@@ -17,6 +17,7 @@
 #include "worker/device/cpu/norms.h"
 #include "worker/device/cpu/pools.h"
 #include "worker/device/device.h"
+#include "worker/device/math/random.h"
 
 namespace lockstep {
 
@@ -75,6 +76,14 @@ class CpuDevice final : public Device {
     Visit(out.type, [&]<typename T>(T, const auto&) {
       const T base = static_cast<T>(low), span = static_cast<T>(high - low);
       for (int64_t i = 0; i < out.elements(); ++i) out.as<T>()[i] = base + span * static_cast<T>(stream.Uniform(i));
+    });
+  }
+  void RandomNormal(Tensor out, const RngStream& stream, const NormalArgs& args) override {
+    Visit(out.type, [&]<typename T>(T, const auto&) {
+      for (int64_t i = 0; i < out.elements(); ++i) {
+        const double z = math::NormalOf(stream.Word(static_cast<uint64_t>(i)), args.truncated);
+        out.as<T>()[i] = static_cast<T>(args.mean + args.stddev * z);
+      }
     });
   }
   void GatherRows(Tensor rows, Tensor indices, const GatherArgs& args, Tensor out) override {
@@ -235,26 +244,16 @@ class CpuDevice final : public Device {
     Visit(predictions.type, [&]<typename T>(T, const auto&) { cpu::SumErrors<T>(predictions, targets, sums); });
   }
 
-  void Sgd(Tensor parameters, Tensor gradient, double learning_rate) override {
-    Visit(parameters.type, [&]<typename T>(T, const auto& k) {
-      k.sgd(parameters.as<T>(), gradient.as<T>(), parameters.elements(), static_cast<T>(learning_rate));
+  void ApplyUpdate(UpdateRule rule, const UpdateArgs& args, Tensor w, Tensor gradient,
+                   std::span<const Tensor> state) override {
+    Visit(w.type, [&]<typename T>(T, const auto& k) {
+      T* states[kMaxUpdateStates] = {};
+      for (size_t i = 0; i < std::min(state.size(), std::size(states)); ++i) states[i] = state[i].as<T>();
+      k.update(rule, args, w.as<T>(), gradient.as<T>(), states, w.elements());
     });
   }
-  void Momentum(Tensor parameters, Tensor gradient, Tensor velocity, double learning_rate, double momentum,
-                bool nesterov) override {
-    Visit(parameters.type, [&]<typename T>(T, const auto& k) {
-      k.momentum(parameters.as<T>(), gradient.as<T>(), velocity.as<T>(), parameters.elements(),
-                 static_cast<T>(learning_rate), static_cast<T>(momentum), nesterov);
-    });
-  }
-  void Adam(Tensor parameters, Tensor gradient, Tensor m, Tensor v, const AdamArgs& args) override {
-    const double t = static_cast<double>(args.t);
-    const double step =
-        args.learning_rate * std::sqrt(1.0 - std::pow(args.beta_2, t)) / (1.0 - std::pow(args.beta_1, t));
-    Visit(parameters.type, [&]<typename T>(T, const auto& k) {
-      k.adam(parameters.as<T>(), gradient.as<T>(), m.as<T>(), v.as<T>(), parameters.elements(), static_cast<T>(step),
-             static_cast<T>(args.beta_1), static_cast<T>(args.beta_2), static_cast<T>(args.epsilon));
-    });
+  void SumSquares(Tensor x, Tensor out) override {
+    Visit(x.type, [&]<typename T>(T, const auto& k) { *out.as<double>() += k.sum_squares(x.as<T>(), x.elements()); });
   }
   void CheckFinite(Tensor x, Tensor flag) override {
     Visit(x.type,

@@ -61,9 +61,9 @@ struct CpuKernels {
   bool (*all_finite)(const T* x, int64_t n);
   // y may alias x.
   void (*dropout)(const T* x, int64_t rows, int64_t width, T rate, const RngStream& stream, int64_t first_row, T* y);
-  void (*sgd)(T* w, const T* g, int64_t n, T learning_rate);
-  void (*momentum)(T* w, const T* g, T* v, int64_t n, T learning_rate, T momentum, bool nesterov);
-  void (*adam)(T* w, const T* g, T* m, T* v, int64_t n, T step_size, T beta_1, T beta_2, T epsilon);
+  // state: as many pointers as the rule has.
+  void (*update)(UpdateRule rule, const UpdateArgs& args, T* w, T* g, T* const* state, int64_t n);
+  double (*sum_squares)(const T* x, int64_t n);
 };
 
 // The widest set this machine has, and its name.
