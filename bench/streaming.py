@@ -2,8 +2,10 @@
 """What it costs to leave a data set in its files: 2 GB of .npy shards with 256 MB of memory, against all in memory.
 
 Runs real jobs against the programs in LOCKSTEP_BIN_DIR, in turns, since a machine that is shared changes its speed,
-and prints each run's speed, its worker's peak of resident memory, and the ratio of the medians. The set is made once
-in FOLDER (default: a temporary one) and is the same each time.
+and prints each run's speed, the CPU time of the thread that computes the steps and of all others for a sample, and
+the worker's peak of resident memory; then the ratio of the medians. Where other work takes the cores away, the CPU time
+of the steps' thread says more than the clock. The set is made once in FOLDER (default: a temporary one) and is the same
+each time.
 Usage: LOCKSTEP_BIN_DIR=build/cpu-release/bin LOCKSTEP_SOURCE_DIR=. bench/streaming.py [ROUNDS] [FOLDER]
 """
 
@@ -37,16 +39,28 @@ def write_shards(root):
         arrays.write_npy(root / f"{name}-y.npy", "|u1", [count], bytes(pixel % 10 for pixel in values[::PIXELS]))
 
 
+def cpu_seconds(pid):
+    """Of the thread that computes the steps, and of all others, also of those that have ended."""
+    def spent(stat):
+        fields = pathlib.Path(stat).read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    mine = spent(f"/proc/{pid}/task/{pid}/stat")
+    return mine, spent(f"/proc/{pid}/stat") - mine
+
+
 def run(coordinator, name, **dataset):
-    """Samples per second over an epoch, share of the time that steps waited for data, and the peak in bytes."""
+    """Samples per second over an epoch, CPU seconds of the steps' thread for a sample, and the peak in bytes."""
     spec = harness.job(name, "", MODEL, batch=BATCH, workers=1) | {"dataset": arrays.numpy_dataset(".", **dataset)}
     spec["optimizer"] = {"sgd": {"learning_rate": 0.01}}
     job_id = coordinator.submit(spec)
-    peak = 0
+    peak, seen = 0, []
     while "endTime" not in (job := coordinator.show(job_id)):
+        step = int(job["progress"].get("step", 0))
         for pid in processes.ranks(job_id).values():
             try:
                 status = pathlib.Path(f"/proc/{pid}/status").read_text()
+                if step > 0:
+                    seen.append((step * BATCH, *cpu_seconds(pid)))
             except OSError:
                 continue
             peak = max([peak] + [1024 * int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line])
@@ -57,9 +71,10 @@ def run(coordinator, name, **dataset):
     seconds = sum(int(r["samples"]) / float(r["samplesPerSecond"]) for r in ranges)
     steps = [int(r["endStep"]) - int(r["firstStep"]) for r in ranges]
     waited = sum(n * float(r["phases"].get("dataSeconds", 0)) for n, r in zip(steps, ranges))
-    print(f"{name:10} {samples / seconds:9.0f} samples/s   {waited / seconds:6.2%} waiting for data   "
-          f"peak {peak / (1 << 20):6.0f} MiB", flush=True)
-    return samples / seconds, peak
+    mine, others = ((seen[-1][i] - seen[0][i]) / (seen[-1][0] - seen[0][0]) for i in (1, 2))
+    print(f"{name:8} {samples / seconds:8.0f} samples/s  {waited / seconds:6.2%} waiting for data  CPU for a sample: "
+          f"step {1e6 * mine:5.1f} us, others {1e6 * others:5.1f} us  peak {peak / (1 << 20):5.0f} MiB", flush=True)
+    return samples / seconds, peak, mine
 
 
 def main():
@@ -75,7 +90,8 @@ def main():
                 read.append(run(coordinator, f"read-{i}", memory_limit_bytes=LIMIT))
         ratio = statistics.median(r[0] for r in read) / statistics.median(h[0] for h in held)
         peak = max(r[1] for r in read)
-        print(f"from files: {ratio:.3f} of the speed in memory (asked: at least 0.90), "
+        cpu = statistics.median(h[2] for h in held) / statistics.median(r[2] for r in read)
+        print(f"from files: {ratio:.3f} of the speed in memory (asked: at least 0.90), {cpu:.3f} by CPU time, "
               f"peak {peak / (1 << 20):.0f} MiB of {LIMIT >> 20}")
 
 

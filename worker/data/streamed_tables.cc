@@ -129,13 +129,9 @@ class StreamedNumpy final : public StreamedTables {
     for (const NumpyArray& array : x.arrays) {
       files.push_back({array.path, array.header.data_offset, array.header.shape[0]});
     }
-    // At once, so that they take no more than they need; the files were found to be as long as they say.
-    const bool labels = AreClassIndices(y);
-    if (labels) part.labels.reserve(static_cast<size_t>(y.rows));
-    if (!labels) part.targets.reserve(static_cast<size_t>(y.rows * y.row.elements()));
     LOCKSTEP_RETURN_IF_ERROR(ReadNumpyTargets(y, options, part.labels, part.targets));
-    const Tensor held = labels ? Tensor{part.labels.data(), Shape{y.rows}, DType::kI32}
-                               : Tensor{part.targets.data(), Shape{y.rows, y.row.elements()}, DType::kF32};
+    const Tensor held = AreClassIndices(y) ? Tensor{part.labels.data(), Shape{y.rows}, DType::kI32}
+                                           : Tensor{part.targets.data(), Shape{y.rows, y.row.elements()}, DType::kF32};
     const DType type = x.dtype == NpyType::kU8 ? DType::kU8 : x.dtype == NpyType::kF32 ? DType::kF32 : DType::kF64;
     const RecordLayout layout{.bytes = x.row_bytes(),
                               .features = x.row.elements(),
