@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/exit_codes.h"
+#include "cli/models.h"
 #include "cli/options.h"
 
 namespace lockstep::cli {
@@ -58,6 +59,9 @@ struct Arguments {
   RunArguments run;
   ResumeArguments resume;
   VerifyArguments verify;
+  ExportArguments export_model;
+  EvalArguments eval;
+  PredictArguments predict;
   std::string other_job;
   int workers = 0;
 };
@@ -143,6 +147,35 @@ void AddAuditCommands(CLI::App& app, Arguments& a, Command& command) {
   verify->callback([&] { command = [&](const Options& o) { return Verify(o, a.verify, &g_interrupted); }; });
 }
 
+void AddModelCommands(CLI::App& app, Arguments& a, Command& command) {
+  constexpr const char* kModel = "A model.safetensors, the folder of a job's results or a checkpoint, or a job id";
+  CLI::App* to = app.add_subcommand("export", "Write a trained model in another format");
+  to->add_option("model", a.export_model.model, kModel)->required();
+  to->add_option("--format", a.export_model.format, "onnx (default) or safetensors")
+      ->check(CLI::IsMember({"onnx", "safetensors"}));
+  to->add_option("--out", a.export_model.out, "File (default model.<format> in this folder)");
+  to->callback([&] { command = [&](const Options& o) { return Export(o, a.export_model); }; });
+
+  CLI::App* eval = app.add_subcommand("eval", "Compute a trained model's loss and metrics on a data set");
+  eval->add_option("model", a.eval.model, kModel)->required();
+  eval->add_option("data", a.eval.data,
+                   "A file with a dataset section, as a job file's; or a CSV file, all of whose rows count "
+                   "(default: the data set of the model's job)");
+  eval->add_option("--data-root", a.eval.data_roots, "Folder in which data sets are looked up first");
+  eval->add_flag("--train", a.eval.training_part, "The training samples instead of those held out");
+  eval->add_option("--threads", a.eval.threads, "CPU threads (default: as the job)")->check(CLI::Range(1, 1024));
+  eval->callback([&] { command = [&](const Options& o) { return Eval(o, a.eval); }; });
+
+  CLI::App* predict = app.add_subcommand("predict", "Print what a trained model makes of each sample of a file");
+  predict->add_option("model", a.predict.model, kModel)->required();
+  predict->add_option("file", a.predict.file, "CSV, .npy, .npz:array, IDX (also .gz) or CIFAR .bin")->required();
+  predict->add_option("--out", a.predict.out, "File: .csv, or .npy for the model's outputs as they are");
+  predict->add_option("--top", a.predict.top, "So many classes, the likeliest first")->check(CLI::Range(1, 1'000'000));
+  predict->add_flag("--raw", a.predict.raw, "The model's outputs as they are");
+  predict->add_option("--threads", a.predict.threads, "CPU threads (default: as the job)")->check(CLI::Range(1, 1024));
+  predict->callback([&] { command = [&](const Options& o) { return PredictFile(o, a.predict); }; });
+}
+
 void AddOtherCommands(CLI::App& app, Arguments& a, Command& command) {
   CLI::App* data = app.add_subcommand("data", "Bring or make data sets")->require_subcommand(1);
   CLI::App* fetch = data->add_subcommand("fetch", "Download a data set, checked by its SHA-256");
@@ -193,7 +226,7 @@ std::string CompletionScript(const CLI::App& app, bool zsh) {
                       "  esac\n  [ \"$COMP_CWORD\" -eq 1 ] && words=\"", commands, R"("
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
   case "${COMP_WORDS[1]}" in
-    submit|run|summary) COMPREPLY+=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")) ;;
+    submit|run|summary|export|eval|predict) COMPREPLY+=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")) ;;
   esac
 }
 complete -F _lockstep lockstep
@@ -218,6 +251,7 @@ int Main(int argc, char** argv) {
   AddQueryCommands(app, a, command);
   AddRecoveryCommands(app, a, command);
   AddAuditCommands(app, a, command);
+  AddModelCommands(app, a, command);
   AddOtherCommands(app, a, command);
   try {
     app.parse(argc, argv);

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/failpoints.h"
+#include "common/model/initial_weights.h"
 #include "common/model/job_plan.h"
 #include "common/status_macros.h"
 #include "server/launch/mpirun_launcher.h"
@@ -69,7 +70,9 @@ absl::Status Daemon::Build(const ServerFlags& flags) {
   context.validate = [roots = flags.data_roots](const v1::JobSpec& spec, Violations& violations) {
     // What is wrong with the data is added here; the shapes are then not known and not checked.
     const DatasetInfo dataset = ProbeDataset(spec.dataset(), roots, spec.seed(), violations);
-    return PlanJob(spec, &dataset, violations);
+    JobPlan plan = PlanJob(spec, &dataset, violations);
+    if (violations.empty()) CheckInitialWeights(spec.model(), plan.model, roots, violations);
+    return plan;
   };
   context.on_call = [this](const std::string& method, const std::string& code) { metrics_.CountCall(method, code); };
   LOCKSTEP_ASSIGN_OR_RETURN(server_, rpc::RpcServer::Start(context, addresses));

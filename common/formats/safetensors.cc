@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/formats/safetensors.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <set>
 #include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "common/formats/atomic_file.h"
 #include "common/formats/memory_limit.h"
+#include "common/formats/npy.h"
+#include "common/formats/safe_path.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -231,33 +235,57 @@ absl::StatusOr<uint64_t> HeaderBytes(std::span<const std::byte> start, uint64_t 
   return length;
 }
 
+// Bytes [from, from + to.size()) of the file.
+absl::Status ReadExactly(int fd, uint64_t from, std::span<std::byte> to, const std::string& name) {
+  const ReadBytesFunction read = ReadFileFrom(fd, name, static_cast<int64_t>(from));
+  LOCKSTEP_ASSIGN_OR_RETURN(const size_t got, read(reinterpret_cast<uint8_t*>(to.data()), to.size()));
+  return got == to.size() ? absl::OkStatus() : absl::DataLossError(absl::StrCat("cannot read ", name));
+}
+
+struct Header {
+  Layout layout;
+  uint64_t file_bytes = 0;
+};
+
+absl::StatusOr<Header> ReadHeader(int fd, const std::string& name) {
+  struct stat about {};
+  if (fstat(fd, &about) != 0 || !S_ISREG(about.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(name, ": is not a regular file"));
+  }
+  Header header{.layout = {}, .file_bytes = static_cast<uint64_t>(about.st_size)};
+  std::array<std::byte, sizeof(uint64_t)> start{};
+  if (header.file_bytes >= start.size()) LOCKSTEP_RETURN_IF_ERROR(ReadExactly(fd, 0, start, name));
+  LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t length, HeaderBytes(start, header.file_bytes, name));
+  std::string text(length, '\0');
+  LOCKSTEP_RETURN_IF_ERROR(ReadExactly(fd, start.size(), std::as_writable_bytes(std::span(text)), name));
+  LOCKSTEP_ASSIGN_OR_RETURN(header.layout, ParseLayout(text, header.file_bytes - start.size() - length, name));
+  return header;
+}
+
 }  // namespace
 
 absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary | std::ios::ate);
-  if (!stream) return absl::NotFoundError(absl::StrCat("cannot open ", path));
-  const absl::Status unreadable = absl::DataLossError(absl::StrCat("cannot read ", path));
-  const std::streamoff size = stream.tellg();
-  if (size < 0) return unreadable;
-  const auto file_bytes = static_cast<uint64_t>(size);
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return absl::NotFoundError(absl::StrCat("cannot open ", path));
+  const File file(fd, path);
+  return ReadSafetensors(fd, path);
+}
+
+absl::StatusOr<SafetensorsFile> ReadSafetensors(int fd, const std::string& name) {
   // The header first: memory is taken only where it agrees with the file's size.
-  std::vector<std::byte> bytes(std::min<uint64_t>(file_bytes, sizeof(uint64_t)));
-  stream.seekg(0);
-  const auto read = [&](uint64_t from) {
-    stream.read(reinterpret_cast<char*>(bytes.data() + from), static_cast<std::streamsize>(bytes.size() - from));
-    return static_cast<bool>(stream);
-  };
-  if (!read(0)) return unreadable;
-  LOCKSTEP_ASSIGN_OR_RETURN(const uint64_t length, HeaderBytes(bytes, file_bytes, path));
-  const uint64_t header_bytes = sizeof(length) + length;
-  bytes.resize(header_bytes);
-  if (!read(sizeof(length))) return unreadable;
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + sizeof(length), length);
-  LOCKSTEP_RETURN_IF_ERROR(ParseLayout(text, file_bytes - header_bytes, path).status());
-  LOCKSTEP_RETURN_IF_ERROR(CheckFitsMemory(size, path));
-  bytes.resize(file_bytes);
-  if (!read(header_bytes)) return unreadable;
-  return ParseSafetensors(std::move(bytes), path);
+  LOCKSTEP_ASSIGN_OR_RETURN(const Header header, ReadHeader(fd, name));
+  LOCKSTEP_RETURN_IF_ERROR(CheckFitsMemory(static_cast<int64_t>(header.file_bytes), name));
+  std::vector<std::byte> bytes(header.file_bytes);
+  LOCKSTEP_RETURN_IF_ERROR(ReadExactly(fd, 0, bytes, name));
+  return ParseSafetensors(std::move(bytes), name);
+}
+
+absl::StatusOr<SafetensorsFile> ReadSafetensorsHeader(int fd, const std::string& name) {
+  LOCKSTEP_ASSIGN_OR_RETURN(Header header, ReadHeader(fd, name));
+  SafetensorsFile file;
+  file.metadata = std::move(header.layout.metadata);
+  file.tensors = std::move(header.layout.tensors);
+  return file;
 }
 
 absl::StatusOr<SafetensorsFile> ParseSafetensors(std::vector<std::byte> bytes, const std::string& name) {

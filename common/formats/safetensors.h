@@ -46,6 +46,10 @@ struct SafetensorsFile {
 // Reads and checks everything: header length, JSON, no duplicate names, no holes or overlaps, sizes
 // that fit the shapes and the file. At most 10,000 tensors, a header of at most 16 MiB.
 absl::StatusOr<SafetensorsFile> ReadSafetensors(const std::string& path);
+// The same from an open file, whose position is neither used nor moved; `name` is used in messages.
+absl::StatusOr<SafetensorsFile> ReadSafetensors(int fd, const std::string& name);
+// The header alone, checked like the whole against the file's size: no tensor has bytes.
+absl::StatusOr<SafetensorsFile> ReadSafetensorsHeader(int fd, const std::string& name);
 // The same on bytes at hand; `name` is used in messages.
 absl::StatusOr<SafetensorsFile> ParseSafetensors(std::vector<std::byte> bytes, const std::string& name);
 

@@ -15,6 +15,7 @@
 #include "common/digest.h"
 #include "common/formats/atomic_file.h"
 #include "common/formats/safetensors.h"
+#include "common/model/trained_model.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -48,8 +49,7 @@ void ToHost(Device& device, Tensor t, std::vector<std::byte>& host) {
 }
 
 absl::StatusOr<SavedFile> SaveParameters(const std::string& path, int64_t step, const std::vector<ParameterView>& views,
-                                         std::span<const std::byte> flat,
-                                         std::map<std::string, std::string> metadata = {}) {
+                                         std::span<const std::byte> flat, std::map<std::string, std::string> metadata) {
   metadata["format"] = "lockstep";
   metadata["step"] = absl::StrCat(step);
   LOCKSTEP_RETURN_IF_ERROR(WriteSafetensors(path, Views(views, "", flat), metadata));
@@ -190,8 +190,8 @@ absl::StatusOr<SavedFile> SaveCheckpoint(const std::string& output_dir, const Ch
     return absl::UnavailableError(absl::StrCat("cannot create ", temporary.native(), ": ", error.message()));
   }
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "checkpoint.begin"));
-  LOCKSTEP_ASSIGN_OR_RETURN(SavedFile saved,
-                            SaveParameters(temporary / kParameters, image.step, views, image.parameters));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      SavedFile saved, SaveParameters(temporary / kParameters, image.step, views, image.parameters, image.metadata));
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "checkpoint.parameters"));
   LOCKSTEP_RETURN_IF_ERROR(SaveState(temporary / kOptimizer, image, views));
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "checkpoint.optimizer"));
@@ -245,6 +245,20 @@ absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step,
   std::vector<std::byte> host;
   ToHost(device, model.parameters(), host);
   return SaveParameters(fs::path(output_dir) / "model.safetensors", step, model.parameter_views(), host, metadata);
+}
+
+absl::Status SaveOnnx(const std::string& output_dir, const ModelPlan& plan, Device& device, Model& model,
+                      const std::map<std::string, std::string>& metadata) {
+  std::vector<std::byte> host;
+  ToHost(device, model.parameters(), host);
+  std::map<std::string, std::span<const std::byte>> tensors;
+  for (const TensorToWrite& tensor : Views(model.parameter_views(), "", host)) tensors[tensor.name] = tensor.bytes;
+  const auto weights = [&](const ParameterPlan& p) -> absl::StatusOr<std::span<const std::byte>> {
+    return tensors.at(p.name);
+  };
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::string file, ExportOnnx(plan, weights, OnnxOptionsOf(metadata)));
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(file));
+  return WriteFileAtomically(fs::path(output_dir) / "model.onnx", std::span(&bytes, 1));
 }
 
 }  // namespace lockstep

@@ -35,6 +35,8 @@ struct CheckpointImage {
   TrainerState trainer;
   // How good the model is, greater is better, where it was just evaluated.
   std::optional<double> score;
+  // Stored with the parameters; see ModelMetadata.
+  std::map<std::string, std::string> metadata;
 
   // Copies; takes memory only the first time.
   void Capture(Device& device, Model& model, Optimizer& optimizer);
@@ -66,5 +68,9 @@ absl::StatusOr<int64_t> LoadCheckpoint(const std::string& folder, Device& device
 // depends on when or where it was trained. `metadata` is stored with it.
 absl::StatusOr<SavedFile> SaveModel(const std::string& output_dir, int64_t step, Device& device, Model& model,
                                     const std::map<std::string, std::string>& metadata);
+
+// The same as output_dir/model.onnx. INVALID_ARGUMENT where it is too large for that.
+absl::Status SaveOnnx(const std::string& output_dir, const ModelPlan& plan, Device& device, Model& model,
+                      const std::map<std::string, std::string>& metadata);
 
 }  // namespace lockstep

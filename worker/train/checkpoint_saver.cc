@@ -8,8 +8,9 @@
 
 namespace lockstep {
 
-CheckpointSaver::CheckpointSaver(std::string output_dir, KeepPolicy keep, Device* device, Model* model,
-                                 Optimizer* optimizer, Failpoints* failpoints, OnDone on_done)
+CheckpointSaver::CheckpointSaver(std::string output_dir, KeepPolicy keep, std::map<std::string, std::string> metadata,
+                                 Device* device, Model* model, Optimizer* optimizer, Failpoints* failpoints,
+                                 OnDone on_done)
     : output_dir_(std::move(output_dir)),
       keep_(keep),
       device_(device),
@@ -17,6 +18,7 @@ CheckpointSaver::CheckpointSaver(std::string output_dir, KeepPolicy keep, Device
       optimizer_(optimizer),
       failpoints_(failpoints),
       on_done_(std::move(on_done)),
+      image_{.metadata = std::move(metadata)},
       thread_([this] { Run(); }) {}
 
 CheckpointSaver::~CheckpointSaver() {

@@ -18,8 +18,9 @@ class CheckpointSaver {
   using OnDone = std::function<void(int64_t step, const absl::StatusOr<SavedFile>& saved)>;
 
   // All pointers outlive the saver; `failpoints` may be null.
-  CheckpointSaver(std::string output_dir, KeepPolicy keep, Device* device, Model* model, Optimizer* optimizer,
-                  Failpoints* failpoints, OnDone on_done);
+  // `metadata`: see CheckpointImage.
+  CheckpointSaver(std::string output_dir, KeepPolicy keep, std::map<std::string, std::string> metadata, Device* device,
+                  Model* model, Optimizer* optimizer, Failpoints* failpoints, OnDone on_done);
   // Waits for what is being written.
   ~CheckpointSaver();
 

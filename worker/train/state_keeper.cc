@@ -29,7 +29,7 @@ StateKeeper::StateKeeper(KeeperOptions options, Device* device, Model* model, Op
       failpoints_(failpoints) {
   if (!options_.saves) return;
   saver_ = std::make_unique<CheckpointSaver>(
-      options_.output_dir, options_.keep, device_, model_, optimizer_, failpoints_,
+      options_.output_dir, options_.keep, options_.model_metadata, device_, model_, optimizer_, failpoints_,
       [this](int64_t step, const absl::StatusOr<SavedFile>& saved) { OnSaved(step, saved); });
 }
 
@@ -122,6 +122,7 @@ absl::StatusOr<SavedFile> StateKeeper::SaveFinal(int64_t step) {
   bool warned = false;
   while (true) {
     absl::StatusOr<SavedFile> saved = SaveModel(options_.output_dir, step, *device_, *model_, options_.model_metadata);
+    if (saved.ok()) SaveFinalOnnx();
     if (saved.ok() || link_->stop_request() != StopRequest::kNone) return saved;
     if (!std::exchange(warned, true)) {
       Warn(absl::StrCat("the trained model could not be saved and is tried again: ", saved.status().message()));
@@ -129,6 +130,14 @@ absl::StatusOr<SavedFile> StateKeeper::SaveFinal(int64_t step) {
     link_->progress().Advance();
     std::this_thread::sleep_for(kSaveRetry);
   }
+}
+
+// For others: the job has its model without it too.
+void StateKeeper::SaveFinalOnnx() {
+  if (options_.model_plan == nullptr) return;
+  const absl::Status saved =
+      SaveOnnx(options_.output_dir, *options_.model_plan, *device_, *model_, options_.model_metadata);
+  if (!saved.ok()) Warn(absl::StrCat("the trained model was saved, but not as ONNX: ", saved.message()));
 }
 
 void StateKeeper::MarkRollBack() {

@@ -33,8 +33,10 @@ struct KeeperOptions {
   bool saves = false;
   int64_t generation = 0;
   std::string output_dir;
-  // Stored with the trained model.
+  // Stored with the trained model and with checkpoints; see ModelMetadata.
   std::map<std::string, std::string> model_metadata;
+  // Outlives the keeper. Null: the trained model is not written as ONNX.
+  const ModelPlan* model_plan = nullptr;
   // The file of this group's snapshots; empty: none are made.
   std::string snapshot_path;
   KeepPolicy keep;
@@ -80,6 +82,7 @@ class StateKeeper {
   // A slot that no other group can be told to start from; -1: there is none.
   int FreeSlot();
   void OnSaved(int64_t step, const absl::StatusOr<SavedFile>& saved);
+  void SaveFinalOnnx();
   void Warn(const std::string& message);
 
   const KeeperOptions options_;

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/model/input_plan.h"
-#include "common/model/preprocessing.h"
+#include "common/model/trained_model.h"
 #include "common/status_macros.h"
 #include "worker/train/failure.h"
 
@@ -57,6 +57,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                                                   std::max(shard_rows, Evaluator::kChunkRows),
                                                   PlanMetrics(spec, config_.plan.model.output.elements())));
   model_->Initialize(spec.seed());
+  LoadInitialWeights();
   const int64_t elements = model_->parameters().elements();
   std::vector<OptimizedTensor> tensors;
   for (const ParameterView& view : model_->parameter_views()) {
@@ -88,7 +89,8 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                         .snapshot_path = config_.snapshot_path};
   Preprocessing preprocessing = PreprocessingOf(spec.dataset(), dataset.sample_shape());
   if (dataset.table_preprocessing() != nullptr) preprocessing.table = *dataset.table_preprocessing();
-  options.model_metadata = {{kPreprocessingKey, PreprocessingText(preprocessing)}};
+  options.model_metadata = ModelMetadata(spec, dataset.sample_shape(), preprocessing);
+  options.model_plan = &config_.plan.model;
   options.trainer.sums.assign(static_cast<size_t>(width), 0.0);
   options.keep.newest = spec.training().keep_checkpoints() > 0 ? spec.training().keep_checkpoints() : kDefaultKeep;
   if (spec.training().non_finite() == v1::NON_FINITE_POLICY_ROLL_BACK) {
@@ -98,6 +100,16 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                                           failpoints_);
   LOCKSTEP_ASSIGN_OR_RETURN(state_, keeper_->Restore());
   return absl::OkStatus();
+}
+
+void Trainer::LoadInitialWeights() {
+  for (const InitialTensor& tensor : std::exchange(config_.initial_weights, {})) {
+    for (const ParameterView& view : model_->parameter_views()) {
+      if (view.name != tensor.parameter) continue;
+      device_->CopyFromHost(model_->parameters().as<float>() + view.offset, tensor.values.data(),
+                            tensor.values.size() * sizeof(float));
+    }
+  }
 }
 
 absl::Status Trainer::PrepareInput(const Dataset& dataset) {

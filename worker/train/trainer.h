@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "common/clock.h"
 #include "common/failpoints.h"
+#include "common/model/initial_weights.h"
 #include "common/model/job_plan.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/tree_reduce.h"
@@ -41,6 +42,8 @@ struct TrainerConfig {
   int64_t first_step = 0;
   // Where rank 0 keeps snapshots, or empty.
   std::string snapshot_path;
+  // Where the parameters that are named here start, instead of at their initialisers' values.
+  std::vector<InitialTensor> initial_weights;
 };
 
 class Trainer {
@@ -72,6 +75,7 @@ class Trainer {
   absl::Status AgreeOnStart();
   absl::Status Step(int64_t step);
   absl::Status ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
+  void LoadInitialWeights();
   absl::Status PrepareInput(const Dataset& dataset);
   // Which samples a shard of a step is made of.
   Piece PieceOf(const StepPlace& place, int shard) const;

@@ -80,7 +80,13 @@ absl::StatusOr<JobPlan> MakePlan(const v1::Welcome& welcome) {
 struct Loaded {
   JobPlan plan;
   std::unique_ptr<Dataset> dataset;
+  std::vector<InitialTensor> initial_weights;
 };
+// Who resumes has its parameters from there, but may be sent back to the very first ones.
+bool NeedsInitialWeights(const v1::Welcome& welcome) {
+  const bool resumes = !welcome.resume_checkpoint().empty() || !welcome.resume_snapshot().empty();
+  return !resumes || welcome.spec().training().non_finite() == v1::NON_FINITE_POLICY_ROLL_BACK;
+}
 absl::StatusOr<Loaded> Load(const v1::Welcome& welcome, Failpoints* failpoints) {
   Loaded loaded;
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "data.read"));
@@ -89,6 +95,10 @@ absl::StatusOr<Loaded> Load(const v1::Welcome& welcome, Failpoints* failpoints) 
   const int64_t classes = loaded.plan.dataset.classification ? loaded.plan.model.output.elements() : 0;
   LOCKSTEP_ASSIGN_OR_RETURN(loaded.dataset,
                             OpenDataset(welcome.spec().dataset(), roots, welcome.spec().seed(), classes));
+  if (NeedsInitialWeights(welcome)) {
+    LOCKSTEP_ASSIGN_OR_RETURN(loaded.initial_weights,
+                              ReadInitialWeights(welcome.spec().model(), loaded.plan.model, roots));
+  }
   return loaded;
 }
 
@@ -116,7 +126,8 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
                        .resume_checkpoint = welcome.resume_checkpoint(),
                        .resume_snapshot = welcome.resume_snapshot(),
                        .first_step = welcome.first_step(),
-                       .snapshot_path = welcome.snapshot_path()};
+                       .snapshot_path = welcome.snapshot_path(),
+                       .initial_weights = std::move(loaded->initial_weights)};
   const SystemClock clock;
   Outcome outcome;
   auto trainer = Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session,
