@@ -114,6 +114,7 @@ class ModelImpl final : public Model {
     for (const ParameterView& view : views_) {
       if (!view.moving_momentum.has_value()) continue;
       device_->Blend(*view.moving_momentum, ViewInto(gradient, view), ViewInto(parameters_, view));
+      device_->Fill(ViewInto(gradient, view), 0);
     }
   }
 

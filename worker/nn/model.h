@@ -90,7 +90,7 @@ class Model {
   virtual absl::Status ForwardBackwardTogether(const StepContext& context, std::span<const ShardTask> shards,
                                                double scale, ShardSum& sum) = 0;
   // After the step's gradients are summed: brings the moving statistics up to date from their places in
-  // the sum.
+  // the sum, and sets those to zero, since no optimizer and no norm may take them for a gradient.
   virtual void UpdateMoving(Tensor gradient) = 0;
 
   // Forward only, with dropout off and moving statistics; adds to `stats`.

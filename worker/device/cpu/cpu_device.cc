@@ -33,8 +33,8 @@ std::string CpuModel() {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(int threads)
-      : threads_(std::max(threads, 1)), kernels_(ChooseKernels()), gemm_(kernels_, threads_), conv_(threads_) {}
+  CpuDevice(const KernelChoice& kernels, int threads)
+      : threads_(std::max(threads, 1)), kernels_(kernels), gemm_(kernels_, threads_), conv_(threads_) {}
 
   std::string Description() const override {
     const dnnl_version_t* v = dnnl_version();
@@ -279,6 +279,10 @@ class CpuDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> MakeCpuDevice(int threads) { return std::make_unique<CpuDevice>(threads); }
+std::unique_ptr<Device> MakeCpuDevice(int threads) { return MakeCpuDeviceWith(ChooseKernels(), threads); }
+
+std::unique_ptr<Device> MakeCpuDeviceWith(const KernelChoice& kernels, int threads) {
+  return std::make_unique<CpuDevice>(kernels, threads);
+}
 
 }  // namespace lockstep

@@ -6,6 +6,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 
 #include "common/rng.h"
@@ -75,6 +76,8 @@ struct KernelChoice {
 KernelChoice ChooseKernels();
 // All sets this machine has, for tests.
 int AvailableKernels(KernelChoice* out, int capacity);
+// "cpu" as MakeCpuDevice makes it, but with these kernels, for tests.
+std::unique_ptr<Device> MakeCpuDeviceWith(const KernelChoice& kernels, int threads);
 
 namespace kernels_base {
 extern const CpuKernels<float> kF32;

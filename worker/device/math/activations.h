@@ -187,7 +187,8 @@ struct EluMath {
   }
   template <typename T>
   LOCKSTEP_MATH T Gradient(T, T y) const {
-    return y < T(0) ? y + static_cast<T>(scale * alpha) : static_cast<T>(scale);
+    // Below 0, y may be 0: with an alpha of 0, or where it is rounded.
+    return y > T(0) ? static_cast<T>(scale) : y + static_cast<T>(scale * alpha);
   }
 };
 
