@@ -155,6 +155,11 @@ class Reader {
       return;
     }
     if (node.IsNull()) return;
+    // One number stands for a list of one: "kernel_size: 5". A text does not: it may be a list's mistyped end.
+    if (node.IsScalar() && field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
+      ReadScalar(node, path, field, message);
+      return;
+    }
     if (!node.IsSequence()) {
       Add(node.Mark(), path, absl::StrCat("must be a list, not ", KindOf(node)));
       return;

@@ -133,6 +133,8 @@ class Device {
   // True: device pointers may be used by the host directly once Synchronize has returned.
   virtual bool host_accessible() const = 0;
 
+  // to = from: as many bytes, of any type.
+  virtual void Copy(Tensor from, Tensor to) = 0;
   // every element = value.
   virtual void Fill(Tensor out, double value) = 0;
   // out = a + b; out may alias either.

@@ -63,7 +63,8 @@ Piece Evaluator::PieceOf(int64_t chunk, int64_t samples) {
 
 absl::StatusOr<std::span<const double>> Evaluator::Run() {
   const size_t counts = chunk_.size() - ordered_;
-  const std::span<double> mine = std::span(counts_).subspan(static_cast<size_t>(communicator_->rank()) * counts, counts);
+  const std::span<double> mine =
+      std::span(counts_).subspan(static_cast<size_t>(communicator_->rank()) * counts, counts);
   std::ranges::fill(mine, 0.0);
   for (int64_t chunk = first_chunk_; chunk < end_chunk_; ++chunk) {
     LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, sampler_->Take(PieceOf(chunk, sampler_->samples())));

@@ -53,9 +53,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, D
 absl::Status Trainer::Build(const Dataset& dataset) {
   const v1::JobSpec& spec = config_.spec;
   const int64_t shard_rows = step_plan_.max_shard_rows();
-  LOCKSTEP_ASSIGN_OR_RETURN(model_, Model::Create(device_, config_.plan.model, spec.loss(), DType::kF32,
-                                                  std::max(shard_rows, Evaluator::kChunkRows),
-                                                  PlanMetrics(spec, config_.plan.model.output.elements())));
+  LOCKSTEP_ASSIGN_OR_RETURN(
+      model_,
+      Model::Create(device_, config_.plan.model, spec.loss(), DType::kF32, std::max(shard_rows, Evaluator::kChunkRows),
+                    PlanMetrics(spec, config_.plan.model.output.elements()), owned_.end - owned_.first));
   model_->Initialize(spec.seed());
   LoadInitialWeights();
   const int64_t elements = model_->parameters().elements();
@@ -78,6 +79,10 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_,
                                            &link_->progress());
   reporter_.SetObjective(&model_->objective());
+  if (model_->needs_whole_batch()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(whole_batch_, WholeBatch::Create(device_, model_.get(), communicator_,
+                                                               config_.plan.logical_shards, owned_.end - owned_.first));
+  }
   reducer_ = std::make_unique<TreeReducer>(communicator_, config_.plan.logical_shards, elements, width + kWishes);
 
   KeeperOptions options{.first_step = config_.first_step,
@@ -192,8 +197,12 @@ absl::Status Trainer::Step(int64_t step) {
   seconds.lease = Seconds() - began;
   const StepPlace place = step_plan_.At(step);
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.forward"));
-  for (int shard = owned_.first; shard < owned_.end; ++shard) {
-    LOCKSTEP_RETURN_IF_ERROR(ComputeShard(step, place, shard, seconds));
+  if (whole_batch_ != nullptr) {
+    LOCKSTEP_RETURN_IF_ERROR(ComputeTogether(step, place, seconds));
+  } else {
+    for (int shard = owned_.first; shard < owned_.end; ++shard) {
+      LOCKSTEP_RETURN_IF_ERROR(ComputeShard(step, place, shard, seconds));
+    }
   }
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.allreduce"));
@@ -230,29 +239,56 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   const Piece piece = PieceOf(place, shard);
   LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, train_sampler_->Take(piece));
   const double loaded = Seconds();
-  const StepContext context{.device = device_,
-                            .training = true,
-                            .seed = config_.spec.seed(),
-                            .step = step,
-                            .first_row = piece.first - place.first_position,
-                            .batch_rows = place.rows};
+  StepContext context = ContextOf(step, place);
+  context.first_row = piece.first - place.first_position;
   const Tensor gradient{reducer_->shard_gradient().data(), model_->parameters().shape, DType::kF32};
   const std::span<double> scalars = reducer_->shard_scalars();
-  const int width = model_->stats_width();
   double forward = 0;
   device_->Fill(stats_, 0);
   model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradient, stats_, &forward);
   device_->CopyToHost(scalars.data(), stats_.data, stats_.bytes());
-  if (shard == owned_.first) {
-    const StopRequest request = link_->stop_request();
-    scalars[width + kStopScalar] = request == StopRequest::kNone ? 0 : 1;
-    scalars[width + kCheckpointScalar] = request == StopRequest::kStopWithCheckpoint ? 1 : 0;
-  }
+  if (shard == owned_.first) AddWishes(scalars);
   const double computed = Seconds();
   reducer_->CommitShard();
   seconds.data += loaded - began;
   seconds.forward += forward;
   seconds.backward += computed - loaded - forward;
+  seconds.allreduce += Seconds() - computed;
+  return absl::OkStatus();
+}
+
+StepContext Trainer::ContextOf(int64_t step, const StepPlace& place) const {
+  return {.device = device_, .training = true, .seed = config_.spec.seed(), .step = step, .batch_rows = place.rows};
+}
+
+void Trainer::AddWishes(std::span<double> scalars) {
+  const int width = model_->stats_width();
+  const StopRequest request = link_->stop_request();
+  scalars[width + kStopScalar] = request == StopRequest::kNone ? 0 : 1;
+  scalars[width + kCheckpointScalar] = request == StopRequest::kStopWithCheckpoint ? 1 : 0;
+}
+
+absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, StepSeconds& seconds) {
+  const double began = Seconds();
+  for (int shard = owned_.first; shard < owned_.end; ++shard) {
+    const Piece piece = PieceOf(place, shard);
+    LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, train_sampler_->Take(piece));
+    LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Add(batch, piece.first - place.first_position));
+  }
+  const double loaded = Seconds();
+  LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Compute(ContextOf(step, place), 1.0 / static_cast<double>(place.rows)));
+  const double computed = Seconds();
+  const Shape flat = model_->parameters().shape;
+  bool first = true;
+  for (const ShardTask& task : whole_batch_->tasks()) {
+    device_->Copy(task.gradient, {reducer_->shard_gradient().data(), flat, DType::kF32});
+    device_->CopyToHost(reducer_->shard_scalars().data(), task.stats.data, task.stats.bytes());
+    if (std::exchange(first, false)) AddWishes(reducer_->shard_scalars());
+    reducer_->CommitShard();
+  }
+  seconds.data += loaded - began;
+  // Forward and backward are not told apart, and the layers' sums over the batch are in between.
+  seconds.backward += computed - loaded;
   seconds.allreduce += Seconds() - computed;
   return absl::OkStatus();
 }

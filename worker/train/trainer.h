@@ -26,6 +26,7 @@
 #include "worker/train/state_keeper.h"
 #include "worker/train/step_plan.h"
 #include "worker/train/trainer_state.h"
+#include "worker/train/whole_batch.h"
 
 namespace lockstep {
 
@@ -79,6 +80,11 @@ class Trainer {
   absl::Status PrepareInput(const Dataset& dataset);
   // Which samples a shard of a step is made of.
   Piece PieceOf(const StepPlace& place, int shard) const;
+  // All owned shards at once, where the model needs it.
+  absl::Status ComputeTogether(int64_t step, const StepPlace& place, StepSeconds& seconds);
+  StepContext ContextOf(int64_t step, const StepPlace& place) const;
+  // Each rank's wishes go with its first shard.
+  void AddWishes(std::span<double> scalars);
   bool GradientIsFinite(Tensor gradient);
   // The step's gradient or loss is not finite on any rank.
   absl::Status OnNonFinite(int64_t step, const StepPlace& place);
@@ -111,6 +117,8 @@ class Trainer {
   std::unique_ptr<Sampler> test_sampler_;
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<TreeReducer> reducer_;
+  // Null where shards go through the model one by one.
+  std::unique_ptr<WholeBatch> whole_batch_;
   std::unique_ptr<Buffer> stats_buffer_;
   // kF64, as wide as the objective, and one more for CheckFinite.
   Tensor stats_;

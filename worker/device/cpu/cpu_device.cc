@@ -49,6 +49,7 @@ class CpuDevice final : public Device {
   void Synchronize() override {}
   bool host_accessible() const override { return true; }
 
+  void Copy(Tensor from, Tensor to) override { std::memcpy(to.data, from.data, from.bytes()); }
   void Fill(Tensor out, double value) override {
     const int64_t n = out.elements();
     switch (out.type) {
