@@ -272,7 +272,8 @@ int Main(int argc, char** argv) {
   options.server = choice.server;
   struct sigaction action {};
   action.sa_handler = OnInterrupt;
-  sigaction(SIGINT, &action, nullptr);
+  // `run` starts a coordinator, which must not be left behind however it is asked to end.
+  for (const int signal_number : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal_number, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);
   return command(options);
 }

@@ -184,8 +184,8 @@ class Device {
   virtual void ConvBackwardKernel(const WindowArgs& args, Tensor x, Tensor dy, Tensor dkernel, Tensor dbias) = 0;
   // x: [rows, channels, h, w], y: [rows, channels, oh, ow]. The mean is over the places inside the image.
   virtual void PoolForward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y) = 0;
-  // kMax: the gradient goes to the first of the largest, row by row.
-  virtual void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor dy, Tensor dx) = 0;
+  // kMax: the gradient goes to the first of the largest, row by row; y is what forward gave.
+  virtual void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) = 0;
 
   // x: [rows, channels, ...]. sums: kF64 [2, channels] adds {sum of x, sum of x^2} of each channel.
   virtual void ChannelSums(Tensor x, Tensor sums) = 0;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "worker/device/cpu/cpu_buffer.h"
@@ -15,7 +16,6 @@
 #include "worker/device/cpu/losses.h"
 #include "worker/device/cpu/metrics.h"
 #include "worker/device/cpu/norms.h"
-#include "worker/device/cpu/pools.h"
 #include "worker/device/device.h"
 #include "worker/device/math/random.h"
 
@@ -178,10 +178,22 @@ class CpuDevice final : public Device {
     conv_.BackwardKernel(args, x, dy, dkernel, dbias);
   }
   void PoolForward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y) override {
-    Visit(x.type, [&]<typename T>(T, const auto&) { cpu::PoolForward<T>(kind, args, x, y); });
+    const PoolProblem problem = PoolOf(args, x, y);
+    Visit(x.type, [&]<typename T>(T, const auto& k) {
+      const auto forward = kind == Pooling::kMax ? k.max_pool_forward : k.average_pool_forward;
+      forward(problem, x.as<T>(), y.as<T>());
+    });
   }
-  void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor dy, Tensor dx) override {
-    Visit(x.type, [&]<typename T>(T, const auto&) { cpu::PoolBackward<T>(kind, args, x, dy, dx); });
+  void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) override {
+    const PoolProblem problem = PoolOf(args, x, dy);
+    if (pool_done_.size() < static_cast<size_t>(problem.out[1])) pool_done_.resize(static_cast<size_t>(problem.out[1]));
+    Visit(x.type, [&]<typename T>(T, const auto& k) {
+      if (kind == Pooling::kMax) {
+        k.max_pool_backward(problem, x.as<T>(), y.as<T>(), dy.as<T>(), dx.as<T>(), pool_done_.data());
+      } else {
+        k.average_pool_backward(problem, dy.as<T>(), dx.as<T>());
+      }
+    });
   }
   void ChannelSums(Tensor x, Tensor sums) override {
     Visit(x.type, [&]<typename T>(T, const auto& k) { cpu::ChannelSums<T>(k, x, sums); });
@@ -262,6 +274,15 @@ class CpuDevice final : public Device {
   }
 
  private:
+  static PoolProblem PoolOf(const WindowArgs& args, const Tensor& x, const Tensor& y) {
+    return {.planes = x.shape[0] * x.shape[1],
+            .in = {x.shape[2], x.shape[3]},
+            .out = {y.shape[2], y.shape[3]},
+            .size = {args.size[0], args.size[1]},
+            .stride = {args.stride[0], args.stride[1]},
+            .pad = {args.pad_begin[0], args.pad_begin[1]}};
+  }
+
   // visit(T{}, kernels of T).
   template <typename F>
   void Visit(DType type, F visit) {
@@ -276,6 +297,8 @@ class CpuDevice final : public Device {
   const KernelChoice kernels_;
   cpu::CpuGemm gemm_;
   cpu::CpuConv conv_;
+  // Scratch of PoolBackward.
+  std::vector<unsigned char> pool_done_;
 };
 
 }  // namespace

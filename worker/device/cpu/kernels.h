@@ -31,6 +31,17 @@ struct GemmProblem {
   T* pack = nullptr;
 };
 
+// Images [planes, in] and outputs [planes, out]; index 0 is the height. Every window has a place inside.
+struct PoolProblem {
+  int64_t planes = 0;
+  int64_t in[2] = {0, 0};
+  int64_t out[2] = {0, 0};
+  int64_t size[2] = {1, 1};
+  int64_t stride[2] = {1, 1};
+  // Before the image.
+  int64_t pad[2] = {0, 0};
+};
+
 // Depth of one pass over k, and the room for a panel of b that deep and two vectors wide.
 inline constexpr int64_t kGemmDepth = 2048;
 inline constexpr size_t kGemmPackBytes = kGemmDepth * 128;
@@ -50,6 +61,12 @@ struct CpuKernels {
   void (*bias_activation)(const ActivationArgs& args, const T* bias, int64_t rows, int64_t n, T* y);
   // x may be null where GradientNeedsInput says so; dx may alias dy.
   void (*activation_backward)(const ActivationArgs& args, const T* x, const T* y, const T* dy, int64_t n, T* dx);
+  // See Device::PoolForward and PoolBackward. done: room for a row of outputs.
+  void (*max_pool_forward)(const PoolProblem& problem, const T* x, T* y);
+  void (*max_pool_backward)(const PoolProblem& problem, const T* x, const T* y, const T* dy, T* dx,
+                            unsigned char* done);
+  void (*average_pool_forward)(const PoolProblem& problem, const T* x, T* y);
+  void (*average_pool_backward)(const PoolProblem& problem, const T* dy, T* dx);
   // y[i] = x[i] scale + shift, for one channel of n places.
   void (*scale_shift)(const T* x, int64_t n, T scale, T shift, T* y);
   // dx[i] = a dy[i] + b x[i] + c.

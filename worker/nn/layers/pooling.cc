@@ -14,9 +14,9 @@ class PoolingLayer final : public Layer {
   void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     context.device->PoolForward(kind_, args_, x[0], AsImages(y));
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor, Tensor dy,
+  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
-    if (dx[0].data != nullptr) context.device->PoolBackward(kind_, args_, x[0], AsImages(dy), dx[0]);
+    if (dx[0].data != nullptr) context.device->PoolBackward(kind_, args_, x[0], AsImages(y), AsImages(dy), dx[0]);
   }
 
  private:
