@@ -4,12 +4,14 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import tempfile
 import time
 import unittest
 
 import harness
+import processes
 from harness import MLP, Coordinator, job, model_sha256, wait_until
 
 
@@ -185,6 +187,22 @@ class TrainTest(unittest.TestCase):
                                   env=os.environ | {"LOCKSTEP_DATA_DIR": str(self.root)})
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertIn("model.safetensors", done.stdout)
+
+    def test_a_run_that_is_ended_leaves_nothing_behind(self):
+        for end in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with tempfile.TemporaryDirectory() as folder:
+                path, out = pathlib.Path(folder) / "job.json", pathlib.Path(folder) / "out"
+                spec = self.spec("ended")
+                spec["training"]["epochs"] = 100_000
+                path.write_text(json.dumps(spec))
+                run = subprocess.Popen([harness.BIN / "lockstep", "run", path, "--out", out], stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, env=os.environ | {"LOCKSTEP_DATA_DIR": str(self.root)})
+                log = out / "coordinator.log"
+                harness.wait_until("it trains", lambda: log.exists() and b"RUNNING" in log.read_bytes())
+                run.send_signal(end)
+                output, _ = run.communicate(timeout=60)
+                self.assertEqual(run.returncode, 130, output)
+                self.assertEqual(processes.find(str(out)), [], f"after {end!r}: {output}")
 
 
 if __name__ == "__main__":
