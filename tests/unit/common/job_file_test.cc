@@ -41,7 +41,9 @@ TEST(JobFileTest, EveryExampleIsRight) {
     const v1::JobSpec spec = ParseJobFile(text.str(), entry.path().filename(), violations);
     EXPECT_THAT(violations.list(), IsEmpty()) << entry.path();
     const bool csv = spec.dataset().has_csv();
-    const DatasetInfo info{.sample = csv ? Shape{8} : Shape{28, 28},
+    const DatasetInfo info{.sample = csv                          ? Shape{8}
+                                     : spec.dataset().has_cifar() ? Shape{3, 32, 32}
+                                                                  : Shape{28, 28},
                            .train_samples = 60000,
                            .test_samples = 10000,
                            .classification = !csv};
