@@ -21,6 +21,10 @@ if(LOCKSTEP_SANITIZER)
   add_compile_options(-fsanitize=${LOCKSTEP_SANITIZER} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${LOCKSTEP_SANITIZER})
 endif()
+if(LOCKSTEP_FUZZ)
+  # Counts where an input leads; the fuzzers alone are linked with the engine.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 
 # lockstep_library(name SOURCES a.cc b.cc DEPS x y): a static library `lockstep_<name>`, alias `lockstep::<name>`.
 function(lockstep_library name)

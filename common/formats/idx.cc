@@ -50,21 +50,32 @@ absl::StatusOr<Shape> ParseHeader(ByteSource& source, const std::string& name, s
   return Shape(dims);
 }
 
+// Whether the file can hold what its header promises.
+absl::Status CheckSize(int fd, const std::string& name, bool compressed, size_t header_bytes, int64_t values) {
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return absl::OkStatus();
+  if (compressed) {
+    if (!IsBomb(info.st_size, values)) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat(name, ": would unpack ", info.st_size, " bytes to ", values,
+                                                   ", more than ", kMaxUnpackRatio,
+                                                   " times as many; if that is meant, unpack it with gunzip"));
+  }
+  const uint64_t expected = header_bytes + static_cast<uint64_t>(values);
+  const uint64_t size = static_cast<uint64_t>(info.st_size);
+  if (size < expected) return Truncated(name, expected, size);
+  if (size > expected) {
+    return absl::DataLossError(absl::StrCat(name, ": ", size - expected, " bytes too many after the values"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<Shape> ReadIdxHeader(int fd, const std::string& name) {
   ByteSource source(fd, name);
   size_t header = 0;
   LOCKSTEP_ASSIGN_OR_RETURN(const Shape shape, ParseHeader(source, name, &header));
-  struct stat info {};
-  if (!source.compressed() && fstat(fd, &info) == 0) {
-    const uint64_t expected = header + static_cast<uint64_t>(shape.elements());
-    const uint64_t size = static_cast<uint64_t>(info.st_size);
-    if (size < expected) return Truncated(name, expected, size);
-    if (size > expected) {
-      return absl::DataLossError(absl::StrCat(name, ": ", size - expected, " bytes too many after the values"));
-    }
-  }
+  LOCKSTEP_RETURN_IF_ERROR(CheckSize(fd, name, source.compressed(), header, shape.elements()));
   return shape;
 }
 
@@ -73,18 +84,13 @@ absl::StatusOr<IdxData> ReadIdx(int fd, const std::string& name) {
   size_t header = 0;
   IdxData data;
   LOCKSTEP_ASSIGN_OR_RETURN(data.shape, ParseHeader(source, name, &header));
-  struct stat info {};
-  if (source.compressed() && fstat(fd, &info) == 0 && IsBomb(info.st_size, data.shape.elements())) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ": would unpack ", info.st_size, " bytes to ",
-                                                   data.shape.elements(), ", more than ", kMaxUnpackRatio,
-                                                   " times as many; if that is meant, unpack it with gunzip"));
-  }
+  LOCKSTEP_RETURN_IF_ERROR(CheckSize(fd, name, source.compressed(), header, data.shape.elements()));
   const size_t total = static_cast<size_t>(data.shape.elements());
-  // Grows with what is really there, so that a lying header costs no memory.
-  constexpr size_t kFirst = size_t{64} << 20;
+  // Compressed, it grows with what is really there, so that a lying header costs no memory.
+  const size_t first = source.compressed() ? size_t{1} << 20 : total;
   size_t done = 0;
   while (done < total) {
-    const size_t want = done == 0 ? std::min(total, kFirst) : std::min(total, done * 2);
+    const size_t want = done == 0 ? std::min(total, first) : std::min(total, done * 2);
     data.values.resize(want);
     LOCKSTEP_ASSIGN_OR_RETURN(const size_t got, source.Read(data.values.data() + done, want - done));
     done += got;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <limits>
 #include <set>
 #include <utility>
@@ -25,6 +26,9 @@ struct ZipReader::Stream {
   int64_t at = 0;
   int64_t size = 0;
   bool failed = false;
+  std::array<uint8_t, 16384> block;
+  int64_t block_begin = 0;
+  int64_t block_bytes = 0;
 
   static void* Open(void* self, const void*, int) { return self; }
   static int Close(void*, void*) { return 0; }
@@ -36,15 +40,31 @@ struct ZipReader::Stream {
     auto* stream = static_cast<Stream*>(self);
     uLong done = 0;
     while (done < bytes) {
-      const ssize_t got = pread(stream->fd, static_cast<char*>(to) + done, bytes - done, stream->at);
-      if (got < 0 && errno == EINTR) continue;
-      // minizip takes the end of the file for zeros; nothing is rightly read there.
-      if (got <= 0) stream->failed = true;
-      if (got <= 0) break;
-      done += static_cast<uLong>(got);
-      stream->at += got;
+      // minizip reads numbers byte by byte.
+      const int64_t inside = stream->at - stream->block_begin;
+      if (inside < 0 || inside >= stream->block_bytes) {
+        if (!stream->Fill()) break;
+        continue;
+      }
+      const uLong count = std::min<uLong>(bytes - done, static_cast<uLong>(stream->block_bytes - inside));
+      std::memcpy(static_cast<char*>(to) + done, stream->block.data() + inside, count);
+      done += count;
+      stream->at += static_cast<int64_t>(count);
     }
     return done;
+  }
+
+  // The block that begins at `at`; false where there is none. minizip takes the end of the file for zeros, but
+  // nothing is rightly read there.
+  bool Fill() {
+    ssize_t got = 0;
+    do {
+      got = pread(fd, block.data(), block.size(), at);
+    } while (got < 0 && errno == EINTR);
+    block_begin = at;
+    block_bytes = std::max<ssize_t>(got, 0);
+    if (got <= 0) failed = true;
+    return got > 0;
   }
 
   // An offset comes from the archive and may be anything.
@@ -92,7 +112,9 @@ absl::Status ZipReader::Damaged(const std::string& what) const {
 absl::StatusOr<std::unique_ptr<ZipReader>> ZipReader::Open(int fd, std::string name) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return absl::DataLossError(absl::StrCat(name, ": cannot be read"));
-  auto stream = std::make_unique<Stream>(Stream{.fd = fd, .size = info.st_size});
+  auto stream = std::make_unique<Stream>();
+  stream->fd = fd;
+  stream->size = info.st_size;
   std::unique_ptr<ZipReader> reader(new ZipReader(std::move(name), std::move(stream)));
   if (reader->zip_ == nullptr || reader->stream_->failed) {
     return reader->Bad("not a zip archive, or its end is cut off");
