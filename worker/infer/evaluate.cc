@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/infer/evaluate.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -55,7 +56,8 @@ absl::StatusOr<Evaluation> EvaluateOnDataset(const TrainedModel& model, const v1
   JobPlan plan;
   if (violations.empty()) plan = PlanJob(spec, &info, violations);
   if (!violations.empty()) return Refused(violations);
-  const int64_t classes = plan.dataset.classification ? model.plan.output.elements() : 0;
+  // One output tells two classes apart.
+  const int64_t classes = plan.dataset.classification ? std::max<int64_t>(model.plan.output.elements(), 2) : 0;
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<Dataset> dataset,
                             OpenDataset(spec.dataset(), options.data_roots, spec.seed(), classes));
   LOCKSTEP_RETURN_IF_ERROR(CheckTable(model, *dataset));

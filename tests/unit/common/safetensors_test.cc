@@ -86,6 +86,28 @@ TEST_F(SafetensorsTest, RefusesEveryBrokenHeader) {
   ExpectRefused(absl::StrCat("{\"a\":", std::string(100, '['), std::string(100, ']'), "}"), 0, "nested");
 }
 
+TEST_F(SafetensorsTest, TheHeaderAloneSaysTheSameWithoutBytes) {
+  const std::vector<float> a{1, 2, 3, 4, 5, 6};
+  const std::vector<TensorToWrite> tensors = {{"a", "F32", Shape{2, 3}, std::as_bytes(std::span(a))}};
+  ASSERT_TRUE(WriteSafetensors(Path("m"), tensors, {{"step", "3"}}).ok());
+  const TestFd whole(Path("m"));
+  const auto header = ReadSafetensorsHeader(whole.get(), "m");
+  ASSERT_TRUE(header.ok()) << header.status();
+  EXPECT_EQ(header->metadata.at("step"), "3");
+  ASSERT_EQ(header->tensors.size(), 1u);
+  EXPECT_EQ(header->tensors[0].name, "a");
+  EXPECT_EQ(header->tensors[0].shape, (Shape{2, 3}));
+  EXPECT_TRUE(header->tensors[0].bytes.empty());
+  EXPECT_TRUE(header->storage.empty());
+  // It is held against the file's length too; and reading twice from one descriptor is no matter.
+  EXPECT_TRUE(ReadSafetensors(whole.get(), "m").ok());
+  const std::string raw = Slurp(Path("m"));
+  for (size_t size = 0; size < raw.size(); ++size) {
+    const TestFd cut(Write("cut", raw.substr(0, size)));
+    EXPECT_EQ(ReadSafetensorsHeader(cut.get(), "cut").status().code(), absl::StatusCode::kDataLoss) << size;
+  }
+}
+
 TEST_F(SafetensorsTest, ALyingLengthIsRefused) {
   std::vector<std::byte> bytes = File("{}", 0);
   bytes[3] = std::byte{0x7f};
