@@ -266,7 +266,7 @@ Batch ModelBench::Part(int64_t first, int64_t end) const {
   return {RowsOf(samples, first, end - first), RowsOf(targets, first, end - first), end - first};
 }
 
-double ModelBench::Loss() { return model->needs_whole_batch() ? LossTogether(1) : LossOf(0, kBatch); }
+double ModelBench::Loss() { return model->needs_whole_batch() ? LossTogether({0, kBatch}) : LossOf(0, kBatch); }
 
 double ModelBench::LossOf(int64_t first, int64_t end) {
   device->Fill(stats, 0);
@@ -288,12 +288,11 @@ class OwnSum final : public ShardSum {
 
 }  // namespace
 
-double ModelBench::LossTogether(int64_t shards) {
+double ModelBench::LossTogether(const std::vector<int64_t>& bounds) {
   device->Fill(stats, 0);
   std::vector<ShardTask> tasks;
-  const int64_t rows = kBatch / shards;
-  for (int64_t first = 0; first < kBatch; first += rows) {
-    tasks.push_back({Part(first, first + rows), first, arrays.Zeros(gradient.shape, gradient.type), stats});
+  for (size_t i = 0; i + 1 < bounds.size(); ++i) {
+    tasks.push_back({Part(bounds[i], bounds[i + 1]), bounds[i], arrays.Zeros(gradient.shape, gradient.type), stats});
   }
   OwnSum sum;
   EXPECT_TRUE(model->ForwardBackwardTogether(Context(0), tasks, 1.0 / kBatch, sum).ok());

@@ -86,8 +86,8 @@ class ModelBench {
   double Loss();
   // Of samples [first, end), as one micro-batch of the whole batch.
   double LossOf(int64_t first, int64_t end);
-  // Of the whole batch in shards of equal size, which go through the model together.
-  double LossTogether(int64_t shards);
+  // Of the whole batch in shards [bounds[i], bounds[i + 1]), which go through the model together.
+  double LossTogether(const std::vector<int64_t>& bounds);
   struct Expected {
     double loss = 0;
     // As the flat array.

@@ -155,15 +155,7 @@ TEST_P(TrainingTest, AFrozenLayerNeverChanges) {
   EXPECT_NE(trained->parameters, initial->parameters);
 }
 
-// Without those that need the whole batch: the trainer takes one shard after another.
-std::vector<LayerRow> TrainedRows() {
-  std::vector<LayerRow> rows;
-  for (const LayerRow& row : LayerRows()) {
-    if (row.layer.find("synchronized") == std::string::npos) rows.push_back(row);
-  }
-  return rows;
-}
-INSTANTIATE_TEST_SUITE_P(Registry, TrainingTest, testing::ValuesIn(TrainedRows()),
+INSTANTIATE_TEST_SUITE_P(Registry, TrainingTest, testing::ValuesIn(LayerRows()),
                          [](const auto& p) { return TestName(p.param); });
 
 // moving = momentum moving + (1 - momentum) batch. `batch` is the mean over the shards' statistics, each as
@@ -208,7 +200,7 @@ TEST_P(MovingTest, StatisticsFollowTheFormula) {
 
 std::vector<LayerRow> MovingRows() {
   std::vector<LayerRow> rows;
-  for (const LayerRow& row : TrainedRows()) {
+  for (const LayerRow& row : LayerRows()) {
     if (row.kind == "batch_normalization" && row.variant != "frozen") rows.push_back(row);
   }
   return rows;
@@ -218,11 +210,13 @@ INSTANTIATE_TEST_SUITE_P(BatchNormalization, MovingTest, testing::ValuesIn(Movin
 
 // Shards of 3, 4 and 1 samples.
 TEST_P(MovingTest, UnevenShardsCountByTheirSamples) {
-  ModelBench bench(GetParam(), Form::kFirst, DType::kF64);
+  ModelBench bench(GetParam(), Form::kFirst, DType::kF64, 3);
   const int64_t channels = GetParam().input[0], places = GetParam().input.elements() / channels;
   std::vector<double> mean(channels, 0.0), variance(channels, 0.0);
   std::vector<double> gradient(static_cast<size_t>(bench.gradient.elements()), 0.0);
-  const std::vector<int64_t> bounds{0, 3, 7, 8};
+  const bool together = bench.model->needs_whole_batch();
+  const std::vector<int64_t> shards{0, 3, 7, 8}, whole{0, kBatch};
+  const std::vector<int64_t>& bounds = together ? whole : shards;
   for (size_t s = 0; s + 1 < bounds.size(); ++s) {
     const double share = static_cast<double>(bounds[s + 1] - bounds[s]) / kBatch;
     for (int64_t c = 0; c < channels; ++c) {
@@ -237,7 +231,11 @@ TEST_P(MovingTest, UnevenShardsCountByTheirSamples) {
       mean[c] += share * own;
       variance[c] += share * spread;
     }
-    bench.LossOf(bounds[s], bounds[s + 1]);
+    if (together) {
+      bench.LossTogether(shards);
+    } else {
+      bench.LossOf(bounds[s], bounds[s + 1]);
+    }
     for (size_t i = 0; i < gradient.size(); ++i) gradient[i] += Arrays::Get(bench.gradient, static_cast<int64_t>(i));
   }
   const Tensor parameters = bench.model->parameters();
