@@ -161,7 +161,7 @@ absl::StatusOr<Preprocessing> ParsePreprocessing(const std::string& text, const 
   taker.Take(json, "offset", p.offset);
   taker.Take(json, "mean", p.mean);
   taker.Take(json, "stddev", p.stddev);
-  if (p.mean.size() != p.stddev.size()) taker.Fail("there are not as many means as stddevs");
+  if (p.mean.empty() != p.stddev.empty()) taker.Fail("there are means without stddevs, or the other way");
   if (json.contains("table")) {
     p.table.emplace();
     if (const Parsed* table = taker.Member(json, "table", &Parsed::is_object)) {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/model/trained_model.h"
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/model/checks.h"
 #include "common/status_macros.h"
 #include "google/protobuf/util/json_util.h"
 
@@ -38,9 +41,44 @@ absl::StatusOr<ModelPlan> Plan(const v1::JobSpec& job, const std::string& path) 
   }
   Violations violations;
   ModelPlan plan = PlanModel(job.model(), Shape(std::span(dims.data(), static_cast<size_t>(dims.size()))), violations);
+  if (violations.empty()) CheckLoss(job, nullptr, &plan, violations);
+  if (violations.empty()) CheckMetrics(job, nullptr, &plan, violations);
   if (violations.empty()) return plan;
   const Violation& first = violations.list().front();
   return Bad(path, absl::StrCat(first.field, ": ", first.description));
+}
+
+// One for all channels or one for each, as at submit.
+bool FitsChannels(const std::vector<double>& values, const Shape& sample) {
+  const size_t channels = sample.rank() == 3 ? static_cast<size_t>(sample[0]) : 1;
+  return values.size() <= 1 || values.size() == channels;
+}
+
+bool FitFloats(const std::vector<double>& values, bool positive) {
+  return std::ranges::all_of(values, [&](double v) {
+    const auto f = static_cast<float>(v);
+    return std::isfinite(f) && (f > 0 || !positive);
+  });
+}
+
+absl::Status CheckPreprocessing(const Preprocessing& p, const ModelPlan& plan, const std::string& path) {
+  if (!std::ranges::equal(p.sample_shape, plan.input.dims())) {
+    return Bad(path, "its preprocessing makes samples of another shape than its layers take");
+  }
+  if (!FitsChannels(p.mean, plan.input) || !FitsChannels(p.stddev, plan.input) || !FitFloats(p.mean, false) ||
+      !FitFloats(p.stddev, true) || !FitFloats({p.scale, p.offset}, false)) {
+    return Bad(path, "its preprocessing's mean, stddev, scale or offset are not those of its channels");
+  }
+  if (!p.table.has_value()) return absl::OkStatus();
+  size_t width = 0;
+  for (const ColumnPreprocessing& column : p.table->features) width += column.width();
+  const auto outputs = static_cast<size_t>(plan.output.elements());
+  // One output tells two classes apart.
+  if (plan.input.rank() != 1 || width != static_cast<size_t>(plan.input[0]) ||
+      p.table->classes.size() > std::max<size_t>(outputs, 2)) {
+    return Bad(path, "its table has other columns than its layers take, or more classes");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckWeights(const SafetensorsFile& file, const ModelPlan& plan, const std::string& path) {
@@ -98,13 +136,18 @@ absl::StatusOr<std::string> TrainedModelFile(const std::string& path) {
 }
 
 absl::StatusOr<TrainedModel> ReadTrainedModel(const std::string& path) {
-  TrainedModel model;
-  LOCKSTEP_ASSIGN_OR_RETURN(model.path, TrainedModelFile(path));
-  LOCKSTEP_ASSIGN_OR_RETURN(model.weights, ReadSafetensors(model.path));
-  LOCKSTEP_ASSIGN_OR_RETURN(model.job, ReadJob(model.weights, model.path));
-  LOCKSTEP_ASSIGN_OR_RETURN(model.preprocessing, PreprocessingOfModel(model.weights, model.path));
-  LOCKSTEP_ASSIGN_OR_RETURN(model.plan, Plan(model.job, model.path));
-  LOCKSTEP_RETURN_IF_ERROR(CheckWeights(model.weights, model.plan, model.path));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::string file_path, TrainedModelFile(path));
+  LOCKSTEP_ASSIGN_OR_RETURN(SafetensorsFile file, ReadSafetensors(file_path));
+  return TrainedModelOf(std::move(file), file_path);
+}
+
+absl::StatusOr<TrainedModel> TrainedModelOf(SafetensorsFile file, const std::string& path) {
+  TrainedModel model{.path = path, .job = {}, .plan = {}, .preprocessing = {}, .weights = std::move(file)};
+  LOCKSTEP_ASSIGN_OR_RETURN(model.job, ReadJob(model.weights, path));
+  LOCKSTEP_ASSIGN_OR_RETURN(model.preprocessing, PreprocessingOfModel(model.weights, path));
+  LOCKSTEP_ASSIGN_OR_RETURN(model.plan, Plan(model.job, path));
+  LOCKSTEP_RETURN_IF_ERROR(CheckPreprocessing(model.preprocessing, model.plan, path));
+  LOCKSTEP_RETURN_IF_ERROR(CheckWeights(model.weights, model.plan, path));
   return model;
 }
 

@@ -27,7 +27,7 @@ std::map<std::string, std::string> ModelMetadata(const lockstep::v1::JobSpec& sp
 struct TrainedModel {
   // Of the safetensors file.
   std::string path;
-  // See ModelJobText.
+  // See ModelJobText. Loss and metrics fit the plan, as the preprocessing does.
   lockstep::v1::JobSpec job;
   ModelPlan plan;
   Preprocessing preprocessing;
@@ -39,6 +39,8 @@ struct TrainedModel {
 // NOT_FOUND where there is none or where it says nothing of its layers; DATA_LOSS where it is damaged or does
 // not fit together.
 absl::StatusOr<TrainedModel> ReadTrainedModel(const std::string& path);
+// The same of a file that was read; `path` is its name in messages.
+absl::StatusOr<TrainedModel> TrainedModelOf(SafetensorsFile file, const std::string& path);
 // The file that ReadTrainedModel reads.
 absl::StatusOr<std::string> TrainedModelFile(const std::string& path);
 

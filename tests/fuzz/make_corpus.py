@@ -96,6 +96,15 @@ def models():
         {"__metadata__": {"format": "lockstep", "preprocessing": json.dumps(kept)}, "dense/kernel": entry}, bytes(8)))
     write("safetensors", "table", safetensors(
         {"__metadata__": {"preprocessing": json.dumps(kept | {"table": table})}, "a": entry}, bytes(8)))
+    # A model that can be rebuilt.
+    rebuilt = {"model": {"layers": [{"batch_normalization": {}}, {"dense": {"units": "1", "use_bias": False}},
+                                    {"softplus": {}}], "input_shape": ["2"]}, "loss": {"mean_squared_error": {}}}
+    names = ["gamma", "beta", "moving_mean", "moving_variance"]
+    header = {f"batch_normalization/{name}": {**entry, "data_offsets": [8 * i, 8 * i + 8]}
+              for i, name in enumerate(names)}
+    header["dense/kernel"] = {"dtype": "F32", "shape": [2, 1], "data_offsets": [32, 40]}
+    write("safetensors", "trained", safetensors(
+        {"__metadata__": {"preprocessing": json.dumps(kept), "job": json.dumps(rebuilt)}, **header}, bytes(40)))
 
 
 def jobs():

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/model/checks.h"
 #include "common/model/job_plan.h"
 #include "common/status_macros.h"
 #include "worker/infer/runner.h"
@@ -46,6 +47,22 @@ absl::Status CheckTable(const TrainedModel& model, const Dataset& dataset) {
       "evaluate all of its rows with the model's own");
 }
 
+// The loss reads targets as what it needs them to be.
+absl::Status CheckTargets(const TrainedModel& model, const DataTable& table) {
+  const bool labels = table.targets.type == DType::kI32;
+  const auto classes = static_cast<int64_t>(model.preprocessing.table->classes.size());
+  const DatasetInfo info{.sample = model.plan.input,
+                         .train_samples = table.samples,
+                         .test_samples = table.samples,
+                         .classification = labels,
+                         .target_width = labels || table.samples == 0 ? 1 : table.targets.elements() / table.samples,
+                         .classes = classes};
+  Violations violations;
+  CheckLoss(model.job, &info, &model.plan, violations);
+  CheckMetrics(model.job, &info, &model.plan, violations);
+  return violations.empty() ? absl::OkStatus() : Refused(violations);
+}
+
 }  // namespace
 
 absl::StatusOr<Evaluation> EvaluateOnDataset(const TrainedModel& model, const v1::DatasetSpec& dataset_spec,
@@ -73,6 +90,7 @@ absl::StatusOr<Evaluation> EvaluateOnDataset(const TrainedModel& model, const v1
 
 absl::StatusOr<Evaluation> EvaluateOnTable(const TrainedModel& model, const std::string& path, int threads) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<SampleFile> file, SampleFile::OpenTable(model, path, true));
+  LOCKSTEP_RETURN_IF_ERROR(CheckTargets(model, file->table()));
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<Runner> runner, Runner::Create(model, file->table(), threads));
   Evaluation evaluation{.samples = file->table().samples, .scores = {}};
   LOCKSTEP_ASSIGN_OR_RETURN(evaluation.scores, runner->Evaluate());

@@ -106,10 +106,41 @@ TEST_F(TrainedModelTest, WhatDoesNotFitTogetherIsRefused) {
   for (const char* shape : {"[]", "[\"0\"]", "[\"-1\"]", "[\"4294967296\",\"4294967296\"]", "[1,1,1,1,1,1,1,1,1]"}) {
     EXPECT_THAT(with("[\"2\",\"3\"]", shape), HasSubstr("shape of a sample"));
   }
+  EXPECT_THAT(with("mean_squared_error", "sparse_categorical_crossentropy"), HasSubstr("softmax"));
+  EXPECT_THAT(with("{\"mean_squared_error\":{}}", "{}"), HasSubstr("loss"));
   Save(Metadata(), {{"dense/kernel", {6, 2}}});
   EXPECT_THAT(std::string(Error().message()), HasSubstr("dense/bias"));
   Save(Metadata(), {{"dense/kernel", {6, 2}}, {"dense/bias", {2}}, {"more", {1}}});
   EXPECT_THAT(std::string(Error().message()), HasSubstr("more"));
+}
+
+TEST_F(TrainedModelTest, PreprocessingThatDoesNotFitIsRefused) {
+  const auto refused = [&](const Shape& sample, const Preprocessing& p) {
+    v1::JobSpec spec = Spec();
+    const int64_t width = sample.elements();
+    Save(ModelMetadata(spec, sample, p), {{"dense/kernel", {width, 2}}, {"dense/bias", {2}}});
+    const absl::Status status = Error();
+    EXPECT_TRUE(status.ok() || absl::IsDataLoss(status)) << status;
+    return !status.ok();
+  };
+  const Shape image{3, 2, 2};
+  EXPECT_FALSE(refused(image, {.sample_shape = {3, 2, 2}, .mean = {0.5}, .stddev = {1, 2, 3}}));
+  EXPECT_TRUE(refused(image, {.sample_shape = {12}}));
+  EXPECT_TRUE(refused(image, {.sample_shape = {3, 2, 2}, .mean = {1, 2}, .stddev = {1, 2}}));
+  EXPECT_TRUE(refused(image, {.sample_shape = {3, 2, 2}, .mean = {1}}));
+  EXPECT_TRUE(refused(image, {.sample_shape = {3, 2, 2}, .mean = {1}, .stddev = {0}}));
+  EXPECT_TRUE(refused(image, {.sample_shape = {3, 2, 2}, .mean = {1e300}, .stddev = {1}}));
+  Preprocessing table{.sample_shape = {2}};
+  table.table.emplace();
+  table.table->features = {{.name = "a", .mean = {0}, .stddev = {1}}, {.name = "b", .mean = {0}, .stddev = {1}}};
+  EXPECT_FALSE(refused({2}, table));
+  table.table->classes = {"x", "y"};
+  EXPECT_FALSE(refused({2}, table));
+  table.table->classes.push_back("z");
+  EXPECT_TRUE(refused({2}, table));
+  table.table->classes.clear();
+  table.table->features.pop_back();
+  EXPECT_TRUE(refused({2}, table));
 }
 
 }  // namespace
