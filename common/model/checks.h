@@ -19,7 +19,6 @@ void CheckMetrics(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset,
 // `model`: as above.
 void CheckOptimizer(const lockstep::v1::JobSpec& job, const ModelPlan* model, Violations& violations);
 void CheckSchedule(const lockstep::v1::JobSpec& job, Violations& violations);
-void CheckMonitor(const lockstep::v1::MonitorSpec& spec, const std::string& field, Violations& violations);
 // Adds under `field` where the initialiser does not fit a parameter of this shape.
 void CheckInitializer(const lockstep::v1::InitializerSpec& spec, const Shape& shape, const std::string& field,
                       Violations& violations);

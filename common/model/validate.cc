@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/model/checks.h"
 #include "common/model/job_plan.h"
+#include "common/model/monitor.h"
 
 namespace lockstep {
 
@@ -44,6 +45,7 @@ class Validator {
     CheckSchedule(spec_, violations_);
     CheckResources();
     CheckTraining(plan);
+    CheckMonitors(spec_, dataset_, violations_);
     CheckInput(spec_, dataset_, plan.logical_shards, violations_);
     return plan;
   }

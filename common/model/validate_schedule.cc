@@ -64,7 +64,6 @@ void CheckKind(const v1::OneCycleSchedule& spec, const std::string& field, Viola
 }
 
 void CheckKind(const v1::ReduceOnPlateauSchedule& spec, const std::string& field, Violations& violations) {
-  CheckMonitor(spec.monitor(), field + ".monitor", violations);
   if (spec.has_factor() && !(spec.factor() > 0 && spec.factor() < 1)) {
     violations.Add(field + ".factor", absl::StrCat("is ", spec.factor(), "; must be between 0 and 1"));
   }
@@ -105,11 +104,6 @@ void CheckSchedule(const v1::JobSpec& job, Violations& violations) {
   if (!job.has_schedule()) return;
   CheckAnyKind(job.schedule(), violations);
   CheckAtLeast(violations, "schedule.warmup_steps", job.schedule().warmup_steps(), 0);
-}
-
-void CheckMonitor(const v1::MonitorSpec& spec, const std::string& field, Violations& violations) {
-  if (!v1::MonitorMode_IsValid(spec.mode())) violations.Add(field + ".mode", "must be MIN or MAX");
-  CheckNotNegative(violations, field + ".min_delta", spec.min_delta());
 }
 
 }  // namespace lockstep

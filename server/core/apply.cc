@@ -137,6 +137,7 @@ absl::Status Handle(Context& context, const ResumeAsked& event) {
   }
   job.committed = step;
   job.high_water = step;
+  if (step < job.stopped_at) job.stopped_at = 0;
   // What lies after this place is done, reported and saved again.
   job.epochs = std::min(job.epochs, step / std::max<int64_t>(1, job.shape.steps_per_epoch));
   job.checkpoints.erase(job.checkpoints.upper_bound(step), job.checkpoints.end());

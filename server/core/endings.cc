@@ -28,7 +28,7 @@ std::string WithLastOutput(std::string text, const GroupExit& exit) {
 // All that a job is for is stored before a worker says that it succeeded; how its process then ends,
 // and whether its shim lived to tell, changes nothing.
 bool Succeeded(const Job& job) {
-  return job.failure.empty() && job.AllSaid(Farewell::kSucceeded) && job.committed == job.shape.total_steps;
+  return job.failure.empty() && job.AllSaid(Farewell::kSucceeded) && job.committed == job.end_step();
 }
 
 std::string WhyFailed(const Job& job) {
@@ -39,7 +39,7 @@ std::string WhyFailed(const Job& job) {
         absl::StrCat("the worker group ended before every worker was connected: ", DescribeExit(exit)), exit);
   }
   if (job.AllSaid(Farewell::kSucceeded)) {
-    return absl::StrCat("every worker said that it succeeded, but only ", job.committed, " of ", job.shape.total_steps,
+    return absl::StrCat("every worker said that it succeeded, but only ", job.committed, " of ", job.end_step(),
                         " steps are committed");
   }
   return WithLastOutput(absl::StrCat("the worker group ended too early: ", DescribeExit(exit)), exit);
@@ -67,6 +67,8 @@ void StartGroup(Context& context, const JobId& id, int workers, const std::strin
     const ResumePoint resume = job.Resume();
     ++job.generation;
     job.committed = resume.step;
+    // What led to it is done again.
+    if (resume.step < job.stopped_at) job.stopped_at = 0;
     job.checkpoints.erase(job.checkpoints.upper_bound(resume.step), job.checkpoints.end());
     // The launcher keeps those of one generation only.
     std::erase_if(job.snapshots, [&](const auto& entry) {
@@ -208,7 +210,8 @@ void MoveTo(Context& context, const JobId& id, JobState to, const std::string& r
     if (!IsActive(to)) job.ranks.clear();
   });
   const Job& job = *context.state.Find(id);
-  context.Do(StoreState{id, to, reason, job.generation, job.restarts});
+  context.Do(
+      StoreState{id, to, reason, job.generation, job.restarts, to == JobState::kSucceeded && job.stopped_at > 0});
   if (!IsEnded(to)) return;
   context.Do(DropSnapshots{id});
   context.state.Remove(id);
@@ -300,7 +303,9 @@ void SettleIfOver(Context& context, const JobId& id, bool force) {
   const Job& job = *context.state.Find(id);
   if (!job.exit.has_value() || (job.AnyConnected() && !force)) return;
   if (Succeeded(job)) {
-    MoveTo(context, id, JobState::kSucceeded, absl::StrCat("all ", job.shape.total_steps, " steps are done"));
+    MoveTo(context, id, JobState::kSucceeded,
+           job.stopped_at > 0 ? absl::StrCat("stopped early after epoch ", job.epochs)
+                              : absl::StrCat("all ", job.shape.total_steps, " steps are done"));
   } else if (job.cancel_requested) {
     MoveTo(context, id, JobState::kCancelled,
            job.cancel_reason.empty() ? "cancelled" : absl::StrCat("cancelled: ", job.cancel_reason));

@@ -79,6 +79,10 @@ struct StepsReported : FromWorker {
 // An evaluation at the end of an epoch.
 struct EpochReported : FromWorker {
   int64_t epoch = 0;
+  // Steps done.
+  int64_t step = 0;
+  // It was the last one, though there are more.
+  bool stopped_early = false;
 };
 // Something a person should know; here only for its fence.
 struct WarningReported : FromWorker {};
@@ -140,6 +144,8 @@ struct StoreState {
   std::string reason;
   int64_t generation = 0;
   int64_t restarts = 0;
+  // SUCCEEDED before the last step; the reason does not say why.
+  bool stopped_early = false;
 };
 // The next generation begins at `first_step`; ledger rows from there on, and checkpoints past it, are void.
 struct StoreGeneration {
@@ -163,6 +169,11 @@ struct StoreDigest {
 struct StoreEpoch {
   JobId job;
   int64_t epoch = 0;
+};
+// Training ends early, after `step` steps.
+struct StoreEarlyStop {
+  JobId job;
+  int64_t step = 0;
 };
 struct StoreCheckpoint {
   JobId job;
@@ -265,9 +276,9 @@ struct DropSnapshots {
 struct Drained {};
 
 using Effect =
-    std::variant<StoreState, StoreGeneration, StoreSteps, StoreDigest, StoreEpoch, StoreCheckpoint, StoreRank,
-                 VoidCheckpoint, VoidSnapshots, StoreScale, StoreCancelRequest, StoreWorker, StoreWarning, Launch,
-                 KillGroup, SendWelcome, SendLease, SendStop, SendAck, StartTimer, DropSnapshots, Drained>;
+    std::variant<StoreState, StoreGeneration, StoreSteps, StoreDigest, StoreEpoch, StoreEarlyStop, StoreCheckpoint,
+                 StoreRank, VoidCheckpoint, VoidSnapshots, StoreScale, StoreCancelRequest, StoreWorker, StoreWarning,
+                 Launch, KillGroup, SendWelcome, SendLease, SendStop, SendAck, StartTimer, DropSnapshots, Drained>;
 
 // Time limits.
 struct Limits {

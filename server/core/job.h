@@ -104,6 +104,9 @@ struct Job {
   int64_t epochs = 0;
   // The most steps that were ever committed, but for what a damaged place to go on from took back.
   int64_t high_water = 0;
+  // The workers found after so many steps that the rest is not worth doing; 0: they did not. Steps of a
+  // whole epoch.
+  int64_t stopped_at = 0;
   // Groups started again after one ended too early.
   int64_t restarts = 0;
   // Why groups ended since the last new step was committed.
@@ -134,6 +137,8 @@ struct Job {
 
   // The newest snapshot or checkpoint that the ledger covers; shape.first_step without either where there is none.
   ResumePoint Resume() const;
+  // The steps that there are to do.
+  int64_t end_step() const { return stopped_at > 0 ? stopped_at : shape.total_steps; }
   // Its first steps are another job's, and there is no state to go on from.
   bool HasNowhereToStart() const;
   int group_size() const { return static_cast<int>(ranks.size()); }

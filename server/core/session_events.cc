@@ -227,9 +227,8 @@ absl::Status Handle(Context& context, const StepsReported& event) {
   const Job* job = context.state.Find(event.job);
   const std::string range = absl::StrCat("steps [", event.first_step, ", ", event.end_step, ")");
   if (event.rank != 0) return absl::InvalidArgumentError("only rank 0 commits steps");
-  if (event.first_step < 0 || event.end_step <= event.first_step || event.end_step > job->shape.total_steps) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(range, " are not a range of the job's ", job->shape.total_steps, " steps"));
+  if (event.first_step < 0 || event.end_step <= event.first_step || event.end_step > job->end_step()) {
+    return absl::InvalidArgumentError(absl::StrCat(range, " are not a range of the job's ", job->end_step(), " steps"));
   }
   if (event.first_step != job->committed) {
     return absl::FailedPreconditionError(
@@ -263,10 +262,21 @@ absl::Status Handle(Context& context, const EpochReported& event) {
   bool repeated = false;
   if (absl::Status status = CheckReport(context, event, &repeated); !status.ok() || repeated) return status;
   if (event.rank != 0) return absl::InvalidArgumentError("only rank 0 reports epochs");
+  const Job& job = *context.state.Find(event.job);
+  if (event.stopped_early && (event.step != job.committed || event.step < 1 ||
+                              event.step % std::max<int64_t>(1, job.shape.steps_per_epoch) != 0)) {
+    return absl::InvalidArgumentError(absl::StrCat("training stopped early at step ", event.step, ", but ",
+                                                   job.committed, " steps are committed, and an epoch has ",
+                                                   job.shape.steps_per_epoch));
+  }
   // An epoch that is done again gives the same numbers again.
-  if (event.epoch > context.state.Find(event.job)->epochs) {
-    context.state.Update(event.job, [&](Job& job) { job.epochs = event.epoch; });
+  if (event.epoch > job.epochs) {
+    context.state.Update(event.job, [&](Job& changed) { changed.epochs = event.epoch; });
     context.Do(StoreEpoch{event.job, event.epoch});
+  }
+  if (event.stopped_early) {
+    context.state.Update(event.job, [&](Job& changed) { changed.stopped_at = event.step; });
+    context.Do(StoreEarlyStop{event.job, event.step});
   }
   Accept(context, event);
   return absl::OkStatus();

@@ -130,7 +130,7 @@ grpc::ServerUnaryReactor* TrainingServiceImpl::ListLedger(grpc::CallbackServerCo
     status = ToGrpc(rows.status());
     for (size_t i = 0; rows.ok() && i < rows->size(); ++i) AddEntry((*rows)[i], response);
     response->set_first_step(row->shape.first_step);
-    response->set_total_steps(row->shape.total_steps);
+    response->set_total_steps(row->stopped_at > 0 ? row->stopped_at : row->shape.total_steps);
     response->set_steps_per_epoch(row->shape.steps_per_epoch);
     response->set_batch_size(job.spec().training().batch_size());
     response->set_train_samples(TrainSamples(job, row->shape.steps_per_epoch));

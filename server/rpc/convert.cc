@@ -81,7 +81,8 @@ absl::StatusOr<core::Event> ToEvent(const v1::SessionRequest& request, const cor
                                  ToDigests(request.commit_steps().digests())};
     }
     case v1::SessionRequest::kEpochCompleted:
-      return core::EpochReported{from, request.epoch_completed().epoch()};
+      return core::EpochReported{from, request.epoch_completed().epoch(), request.epoch_completed().step(),
+                                 request.epoch_completed().stopped_early()};
     case v1::SessionRequest::kCheckpointSaved: {
       const v1::CheckpointSaved& saved = request.checkpoint_saved();
       return core::CheckpointReported{from, saved.step(), saved.path(), saved.final()};

@@ -147,6 +147,7 @@ class Coordinator {
   void StageOne(const core::StoreGeneration& effect, Input& input, Round& round);
   void StageOne(const core::StoreSteps& effect, Input& input, Round& round);
   void StageOne(const core::StoreEpoch& effect, Input& input, Round& round);
+  void StageOne(const core::StoreEarlyStop& effect, Input& input, Round& round);
   void StageOne(const core::StoreCheckpoint& effect, Input& input, Round& round);
   void StageOne(const core::StoreCancelRequest& effect, Input& input, Round& round);
   void StageOne(const core::StoreWorker& effect, Input& input, Round& round);

@@ -84,11 +84,12 @@ void ResolveReplay(const store::Store& store, Submission& submission, Violations
   shape.logical_shards = row->shape.logical_shards;
   shape.steps_per_epoch = row->shape.steps_per_epoch;
   shape.first_step = replay.from_step();
-  shape.total_steps = replay.until_step() == 0 ? row->shape.total_steps : replay.until_step();
-  if (shape.total_steps <= shape.first_step || shape.total_steps > row->shape.total_steps) {
-    violations.Add("replay.until_step", absl::StrCat("is ", replay.until_step(), "; must be greater than from_step (",
-                                                     shape.first_step, ") and at most ", row->shape.total_steps,
-                                                     ", the steps of job ", row->job_id, ", or 0 for all of them"));
+  const int64_t steps = row->stopped_at > 0 ? row->stopped_at : row->shape.total_steps;
+  shape.total_steps = replay.until_step() == 0 ? steps : replay.until_step();
+  if (shape.total_steps <= shape.first_step || shape.total_steps > steps) {
+    violations.Add("replay.until_step",
+                   absl::StrCat("is ", replay.until_step(), "; must be greater than from_step (", shape.first_step,
+                                ") and at most ", steps, ", the steps of job ", row->job_id, ", or 0 for all of them"));
   }
   if (shape.workers > shape.logical_shards) {
     violations.Add("resources.workers", absl::StrCat("is ", shape.workers, ", more than the ", shape.logical_shards,

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/model/monitor.h"
 #include "common/model/step_phases.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/coordinator.h"
@@ -43,7 +44,8 @@ void Coordinator::StageUpdates(Round& round) {
       job.set_workers(known->shape.workers);
       job.set_restarts(known->restarts);
       update.cancel_reason = known->cancel_reason;
-      update.live = {known->shape.workers, known->group_size(), known->epochs, known->high_water, known->restarts};
+      update.live = {known->shape.workers, known->group_size(), known->epochs,
+                     known->high_water,    known->restarts,     known->stopped_at};
     }
     update.status = job.SerializeAsString();
     round.changes.push_back(std::move(update));
@@ -77,25 +79,38 @@ void Coordinator::StageOne(const core::StoreState& effect, Input& input, Round& 
     });
   }
   live.job.set_state(ToProto(effect.state));
-  live.job.set_reason(effect.reason);
+  std::string reason = effect.reason;
+  if (effect.stopped_early) {
+    const v1::EarlyStoppingSpec& stopping = live.spec->training().early_stopping();
+    absl::StrAppend(&reason, ": ", DescribeStop(stopping, live.job.progress().has_test_loss()));
+  }
+  live.job.set_reason(reason);
   live.job.set_generation(effect.generation);
   if (effect.state == core::JobState::kRunning && !live.job.has_start_time()) *live.job.mutable_start_time() = now;
   if (core::IsEnded(effect.state)) *live.job.mutable_end_time() = now;
   v1::JobEvent event;
   event.mutable_state_changed()->set_state(ToProto(effect.state));
-  event.mutable_state_changed()->set_reason(effect.reason);
+  event.mutable_state_changed()->set_reason(reason);
   event.mutable_state_changed()->set_generation(effect.generation);
   event.mutable_state_changed()->set_restarts(effect.restarts);
   AddEvent(effect.job, std::move(event), round);
-  round.actions.push_back([job = effect.job, state = std::string(core::JobStateName(effect.state)),
-                           reason = effect.reason] { spdlog::info("job {}: {}: {}", job, state, reason); });
+  round.actions.push_back([job = effect.job, state = std::string(core::JobStateName(effect.state)), reason] {
+    spdlog::info("job {}: {}: {}", job, state, reason);
+  });
   if (core::IsEnded(effect.state)) round.actions.push_back([this, job = effect.job] { Forget(job); });
 }
 
 void Coordinator::StageOne(const core::StoreGeneration& effect, Input&, Round& round) {
   Live& live = Touch(effect.job, round);
   live.job.set_generation(effect.generation);
-  live.job.mutable_progress()->set_step(effect.first_step);
+  v1::JobProgress& progress = *live.job.mutable_progress();
+  progress.set_step(effect.first_step);
+  // Training that had stopped early may go on from before that.
+  const core::Job* known = state_.Find(effect.job);
+  if (known != nullptr && known->stopped_at == 0) {
+    progress.set_total_steps(known->shape.total_steps);
+    progress.set_total_epochs(live.spec->training().epochs());
+  }
   round.changes.push_back(store::OpenGeneration{effect.job, effect.generation, effect.first_step});
 }
 
@@ -125,6 +140,13 @@ void Coordinator::StageOne(const core::StoreEpoch& effect, Input& input, Round& 
   if (epoch.has_test_accuracy()) progress.set_test_accuracy(epoch.test_accuracy());
   if (epoch.has_test_r_squared()) progress.set_test_r_squared(epoch.test_r_squared());
   AddEvent(effect.job, std::move(event), round);
+}
+
+void Coordinator::StageOne(const core::StoreEarlyStop& effect, Input&, Round& round) {
+  // There is nothing more to do, and so it is shown.
+  v1::JobProgress& progress = *Touch(effect.job, round).job.mutable_progress();
+  progress.set_total_steps(effect.step);
+  progress.set_total_epochs(progress.epoch());
 }
 
 void Coordinator::StageOne(const core::StoreCheckpoint& effect, Input& input, Round& round) {

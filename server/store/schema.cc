@@ -86,6 +86,9 @@ CREATE TABLE digests (
   PRIMARY KEY (job_id, step)
 ) STRICT, WITHOUT ROWID;
 )sql",
+    R"sql(
+ALTER TABLE jobs ADD COLUMN stopped_at INTEGER NOT NULL DEFAULT 0;
+)sql",
 };
 
 }  // namespace

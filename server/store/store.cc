@@ -18,7 +18,7 @@ absl::Status Apply(Database& database, const InsertJob& change) {
   const JobRow& row = change.row;
   LOCKSTEP_ASSIGN_OR_RETURN(Statement statement,
                             database.Prepare("INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, "
-                                             "0, ?, ?, 0, ?14, 0)"));
+                                             "0, ?, ?, 0, ?14, 0, 0)"));
   return statement.BindText(1, row.job_id)
       .Bind(2, row.order)
       .Bind(3, static_cast<int64_t>(row.state))
@@ -55,13 +55,14 @@ absl::Status Apply(Database& database, const UpdateJob& change) {
   if (!change.live.has_value()) return absl::OkStatus();
   LOCKSTEP_ASSIGN_OR_RETURN(
       Statement live, database.Prepare("UPDATE jobs SET workers = ?, group_workers = ?, epochs = ?, high_water = ?, "
-                                       "restarts = ? WHERE job_id = ?"));
+                                       "restarts = ?, stopped_at = ? WHERE job_id = ?"));
   return live.Bind(1, change.live->workers)
       .Bind(2, change.live->group_workers)
       .Bind(3, change.live->epochs)
       .Bind(4, change.live->high_water)
       .Bind(5, change.live->restarts)
-      .BindText(6, change.job_id)
+      .Bind(6, change.live->stopped_at)
+      .BindText(7, change.job_id)
       .Run();
 }
 

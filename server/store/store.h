@@ -37,6 +37,8 @@ struct JobRow {
   int64_t epochs = 0;
   int64_t high_water = 0;
   int64_t restarts = 0;
+  // See core::Job.
+  int64_t stopped_at = 0;
   // Of its newest event; kept by AppendEvent.
   int64_t last_sequence = 0;
   std::string spec;
@@ -62,6 +64,7 @@ struct UpdateJob {
     int64_t epochs = 0;
     int64_t high_water = 0;
     int64_t restarts = 0;
+    int64_t stopped_at = 0;
   };
   std::optional<Live> live;
 };

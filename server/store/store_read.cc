@@ -33,6 +33,7 @@ JobRow ReadJobRow(const Statement& statement) {
   row.epochs = statement.Int(16);
   row.high_water = statement.Int(17);
   row.restarts = statement.Int(18);
+  row.stopped_at = statement.Int(19);
   return row;
 }
 
@@ -141,6 +142,7 @@ absl::StatusOr<core::Job> Store::ToCore(const JobRow& row) const {
   job.epochs = row.epochs;
   job.high_water = row.high_water;
   job.restarts = row.restarts;
+  job.stopped_at = row.stopped_at;
   job.ranks.resize(std::max(0, row.group_workers));
   {
     LOCKSTEP_ASSIGN_OR_RETURN(Statement ledger,

@@ -59,7 +59,8 @@ class RpcTest : public testing::Test {
     context.validate = [](const v1::JobSpec& spec, Violations& violations) {
       if (spec.training().batch_size() < 1) violations.Add("training.batch_size", "must be at least 1");
       if (spec.training().epochs() < 1) violations.Add("training.epochs", "must be at least 1");
-      JobPlan plan{.logical_shards = 4, .steps_per_epoch = kSteps, .total_steps = kSteps};
+      JobPlan plan{.logical_shards = 4, .steps_per_epoch = kSteps};
+      plan.total_steps = kSteps * spec.training().epochs();
       // The last batch of an epoch is a short one.
       plan.dataset.train_samples = kSteps * 8 - 3;
       return plan;

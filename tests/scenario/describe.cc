@@ -26,6 +26,7 @@ std::string Say(const core::StoreSteps& e) {
 }
 std::string Say(const core::StoreDigest& e) { return StrCat("store digest ", e.job, " step ", e.step, " ", e.digest); }
 std::string Say(const core::StoreEpoch& e) { return StrCat("store epoch ", e.job, " ", e.epoch); }
+std::string Say(const core::StoreEarlyStop& e) { return StrCat("store end ", e.job, " at step ", e.step); }
 std::string Say(const core::StoreCheckpoint& e) {
   return StrCat("store ", e.final ? "model " : "checkpoint ", e.job, "/", e.generation, " step ", e.step, " ", e.path);
 }

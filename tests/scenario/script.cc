@@ -127,7 +127,7 @@ std::string Script::Take(const core::Outcome& outcome, const core::Event* event)
   }
   for (const auto& [order, job] : state_->jobs()) {
     updates[job.id] = {job.id,         job.shape.workers, job.group_size(), job.epochs,
-                       job.high_water, job.restarts,      job.cancel_reason};
+                       job.high_water, job.restarts,      job.stopped_at,   job.cancel_reason};
   }
   std::vector<Update> all;
   for (auto& [id, update] : updates) all.push_back(std::move(update));
@@ -169,7 +169,9 @@ core::Event Script::FromRank(const Command& command) const {
                                ToDigests(command.Text("digests"))};
   }
   if (command.name == "digest") return core::DigestReported{reporting, ToDigests(command.Word(2))};
-  if (command.name == "epoch") return core::EpochReported{reporting, command.Number(2)};
+  if (command.name == "epoch") {
+    return core::EpochReported{reporting, command.Number(2), command.Option("step", 0), command.Has("stopped")};
+  }
   if (command.name == "checkpoint") {
     return core::CheckpointReported{reporting, command.Number(2), command.Word(3), command.Has("final")};
   }

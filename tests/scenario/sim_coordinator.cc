@@ -157,6 +157,7 @@ void SimCoordinator::Stage(const core::Effect& effect, const Input& input, Round
             round.dirty.insert(e.job);
           }
           if (std::holds_alternative<core::StoreGeneration>(effect) ||
+              std::holds_alternative<core::StoreEarlyStop>(effect) ||
               std::holds_alternative<core::StoreScale>(effect) ||
               std::holds_alternative<core::StoreCancelRequest>(effect)) {
             round.dirty.insert(e.job);
@@ -176,8 +177,8 @@ void SimCoordinator::Write(Round& round) {
   for (const core::JobId& id : round.dirty) {
     const core::Job* job = state_->Find(id);
     if (job == nullptr) continue;
-    updates.push_back(
-        {id, job->shape.workers, job->group_size(), job->epochs, job->high_water, job->restarts, job->cancel_reason});
+    updates.push_back({id, job->shape.workers, job->group_size(), job->epochs, job->high_water, job->restarts,
+                       job->stopped_at, job->cancel_reason});
   }
   store_->Write(round.changes, updates);
 }

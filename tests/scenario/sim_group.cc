@@ -102,7 +102,7 @@ void SimGroup::FailRank(int rank, bool permanent) {
 }
 
 bool SimGroup::Corrupt(int rank) {
-  if (over_ || size() < 2 || stage_ != Stage::kTraining || step_ >= plan_->submit.shape.total_steps) return false;
+  if (over_ || size() < 2 || stage_ != Stage::kTraining || step_ >= plan_->end_step()) return false;
   // Never the same twice: two equal ones would make the ranks agree again.
   contamination_ = Mix(workers_[rank].bits, static_cast<uint64_t>(world_->now()));
   workers_[rank].bits ^= contamination_;
@@ -169,7 +169,7 @@ void SimGroup::Load() {
 
 void SimGroup::Step() {
   const int64_t total = plan_->submit.shape.total_steps;
-  if (step_ >= total) return Finish(core::Farewell::kSucceeded);
+  if (step_ >= plan_->end_step()) return Finish(core::Farewell::kSucceeded);
   const auto stops = [](const Worker& worker) { return worker.stop; };
   if (std::any_of(workers_.begin(), workers_.end(), stops)) return Finish(core::Farewell::kStopped);
   bool leased = true;
@@ -195,7 +195,7 @@ void SimGroup::Step() {
 
 void SimGroup::AfterStep() {
   const core::JobShape& shape = plan_->submit.shape;
-  if (step_ % plan_->digest_every == 0 || step_ == shape.total_steps) {
+  if (step_ % plan_->digest_every == 0 || step_ == plan_->end_step()) {
     for (Worker& worker : workers_) worker.digests.emplace_back(step_, DigestOf(worker.bits));
   }
   const bool epoch = step_ % shape.steps_per_epoch == 0;
@@ -211,6 +211,8 @@ void SimGroup::AfterStep() {
 void SimGroup::ReportEpoch() {
   core::EpochReported reported;
   reported.epoch = step_ / plan_->submit.shape.steps_per_epoch;
+  reported.step = step_;
+  reported.stopped_early = step_ == plan_->stop_step;
   Report(0, reported);
 }
 

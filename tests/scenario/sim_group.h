@@ -57,8 +57,12 @@ struct Plan {
   int lease_steps = 16;
   // How long a worker waits at its end for what is not acknowledged.
   int close_ms = 3000;
+  // Its workers stop early there; 0: they do not.
+  int64_t stop_step = 0;
   // Undisturbed: after so many steps.
   std::vector<uint64_t> bits;
+
+  int64_t end_step() const { return stop_step > 0 ? stop_step : submit.shape.total_steps; }
 };
 
 struct SavedState {

@@ -56,6 +56,7 @@ void SimStore::Write(const std::vector<Change>& changes, const std::vector<Updat
     row.epochs = update.epochs;
     row.high_water = update.high_water;
     row.restarts = update.restarts;
+    row.stopped_at = update.stopped_at;
     row.cancel_reason = update.cancel_reason;
   }
 }
@@ -164,6 +165,7 @@ core::Job SimStore::Load(const JobRow& row) const {
   job.epochs = row.epochs;
   job.high_water = row.high_water;
   job.restarts = row.restarts;
+  job.stopped_at = row.stopped_at;
   job.ranks.resize(row.group_workers);
   job.committed = row.Committed();
   // The newest three rows, and of these two snapshots.

@@ -41,6 +41,7 @@ struct JobRow {
   int64_t epochs = 0;
   int64_t high_water = 0;
   int64_t restarts = 0;
+  int64_t stopped_at = 0;
   int64_t last_sequence = 0;
   std::vector<LedgerRow> ledger;
   std::vector<CheckpointRow> checkpoints;
@@ -70,6 +71,7 @@ struct Update {
   int64_t epochs = 0;
   int64_t high_water = 0;
   int64_t restarts = 0;
+  int64_t stopped_at = 0;
   std::string cancel_reason;
 };
 

@@ -102,6 +102,12 @@ void Simulation::MakePlan(int number) {
     plan.submit.start_checkpoint = absl::StrCat("start", number);
     files_.checkpoints[plan.submit.start_checkpoint] = {shape.first_step, plan.bits[shape.first_step], false};
   }
+  const int64_t after = shape.first_step / shape.steps_per_epoch + 1;
+  const int64_t epochs = (shape.total_steps - 1) / shape.steps_per_epoch;
+  if (after <= epochs && world_.Chance(300)) {
+    plan.stop_step = world_.Between(static_cast<int>(after), static_cast<int>(epochs)) * shape.steps_per_epoch;
+    plan.bits.resize(static_cast<size_t>(plan.stop_step) + 1);
+  }
   plans_[plan.submit.job] = std::move(plan);
 }
 
@@ -321,7 +327,7 @@ void Simulation::CheckLedger(const JobRow& row) {
     if (entry.first_step != end) world_.Fail(absl::StrCat(row.id, ": the ledger has a gap or a double at ", end));
     end = entry.end_step;
   }
-  if (row.state == core::JobState::kSucceeded && end != row.shape.total_steps) {
+  if (row.state == core::JobState::kSucceeded && end != plans_.at(row.id).end_step()) {
     world_.Fail(absl::StrCat(row.id, " has succeeded with ", end, " steps"));
   }
 }
@@ -351,7 +357,8 @@ void Simulation::CheckEnd(const JobRow& row) {
     return;
   }
   ++counts_.succeeded;
-  if (row.epochs != row.shape.total_steps / row.shape.steps_per_epoch) {
+  counts_.stopped_early += plan.stop_step > 0;
+  if (row.epochs != plan.end_step() / row.shape.steps_per_epoch) {
     world_.Fail(absl::StrCat(row.id, " has succeeded with ", row.epochs, " epochs"));
   }
   for (const auto& [step, digest] : row.digests) {
@@ -399,6 +406,7 @@ void Counts::Add(const Counts& other) {
   succeeded += other.succeeded;
   failed += other.failed;
   cancelled += other.cancelled;
+  stopped_early += other.stopped_early;
   launches += other.launches;
   coordinator_deaths += other.coordinator_deaths;
   rank_kills += other.rank_kills;
@@ -419,11 +427,12 @@ void Counts::Add(const Counts& other) {
 
 std::string Counts::ToString() const {
   return absl::StrCat("jobs ", jobs, ": succeeded ", succeeded, ", failed ", failed, ", cancelled ", cancelled,
-                      "; launches ", launches, ", coordinator deaths ", coordinator_deaths, ", rank kills ", rank_kills,
-                      ", hangs ", hangs, ", broken streams ", broken_streams, ", shim kills ", shim_kills,
-                      ", failed transactions ", rollbacks, ", drains ", drains, ", signals ", signals, ", corruptions ",
-                      corruptions, ", divergences ", divergences, ", damaged files ", damaged_files, ", scales ",
-                      scales, ", resumes ", resumes, ", voided rows ", voided_rows, ", events ", events);
+                      ", stopped early ", stopped_early, "; launches ", launches, ", coordinator deaths ",
+                      coordinator_deaths, ", rank kills ", rank_kills, ", hangs ", hangs, ", broken streams ",
+                      broken_streams, ", shim kills ", shim_kills, ", failed transactions ", rollbacks, ", drains ",
+                      drains, ", signals ", signals, ", corruptions ", corruptions, ", divergences ", divergences,
+                      ", damaged files ", damaged_files, ", scales ", scales, ", resumes ", resumes, ", voided rows ",
+                      voided_rows, ", events ", events);
 }
 
 }  // namespace lockstep::sim

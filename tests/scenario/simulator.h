@@ -14,6 +14,7 @@ struct Counts {
   int64_t succeeded = 0;
   int64_t failed = 0;
   int64_t cancelled = 0;
+  int64_t stopped_early = 0;
   int64_t launches = 0;
   int64_t coordinator_deaths = 0;
   int64_t rank_kills = 0;

@@ -36,9 +36,10 @@ TEST(SimulatorTest, EveryHistoryKeepsThePromises) {
   EXPECT_GT(counts.failed, 0);
   EXPECT_GT(counts.cancelled, 0);
   EXPECT_GT(counts.launches, counts.jobs);
-  for (const int64_t count : {counts.coordinator_deaths, counts.rank_kills, counts.hangs, counts.broken_streams,
-                              counts.shim_kills, counts.rollbacks, counts.drains, counts.signals, counts.corruptions,
-                              counts.damaged_files, counts.scales, counts.resumes, counts.voided_rows}) {
+  for (const int64_t count :
+       {counts.coordinator_deaths, counts.rank_kills, counts.hangs, counts.broken_streams, counts.shim_kills,
+        counts.rollbacks, counts.drains, counts.signals, counts.corruptions, counts.damaged_files, counts.scales,
+        counts.resumes, counts.voided_rows, counts.stopped_early}) {
     EXPECT_GT(count, seeds / 50) << counts.ToString();
   }
 }

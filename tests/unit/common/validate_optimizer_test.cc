@@ -134,9 +134,6 @@ const std::vector<BadCase> kSchedules{
     {R"({"reduce_on_plateau": {"cooldown": -1}})", "schedule.reduce_on_plateau.cooldown", "at least 0"},
     {R"({"reduce_on_plateau": {"min_learning_rate": -1}})", "schedule.reduce_on_plateau.min_learning_rate",
      "at least 0"},
-    {R"({"reduce_on_plateau": {"monitor": {"min_delta": -1}}})", "schedule.reduce_on_plateau.monitor.min_delta",
-     "at least 0"},
-    {R"({"reduce_on_plateau": {"monitor": {"mode": 7}}})", "schedule.reduce_on_plateau.monitor.mode", "MIN or MAX"},
     {R"({"warmup_steps": 3})", "schedule", "names no schedule; give one of constant"},
     {R"({"constant": {}, "warmup_steps": -1})", "schedule.warmup_steps", "at least 0"},
 };

@@ -149,8 +149,8 @@ class CoreTest : public ::testing::Test {
         std::tie(job.id, job.order, job.shape, job.state, job.generation);
     std::tie(stored.committed, stored.checkpoints, stored.snapshots, stored.epochs, stored.high_water) =
         std::tie(job.committed, job.checkpoints, job.snapshots, job.epochs, job.high_water);
-    std::tie(stored.restarts, stored.cancel_requested, stored.cancel_reason) =
-        std::tie(job.restarts, job.cancel_requested, job.cancel_reason);
+    std::tie(stored.restarts, stored.stopped_at, stored.cancel_requested, stored.cancel_reason) =
+        std::tie(job.restarts, job.stopped_at, job.cancel_requested, job.cancel_reason);
     for (const Rank& rank : job.ranks) {
       Rank known;
       std::tie(known.seen, known.session, known.last_report, known.host, known.pid, known.farewell) =

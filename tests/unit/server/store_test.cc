@@ -114,7 +114,7 @@ TEST_F(StoreTest, KeepsRanksOfTheNewestGeneration) {
   rank.farewell = core::Farewell::kStopped;
   rank.host = "h";
   rank.pid = 1234;
-  UpdateJob update{"a", core::JobState::kRunning, 2, false, "", "s", UpdateJob::Live{2, 2, 1, 40, 5}};
+  UpdateJob update{"a", core::JobState::kRunning, 2, false, "", "s", UpdateJob::Live{2, 2, 1, 40, 5, 30}};
   ASSERT_TRUE(store_
                   ->Write({NewJob("a", 1), OpenGeneration{"a", 1, 0}, PutRank{"a", 1, 0, rank},
                            PutRank{"a", 1, 1, rank}, OpenGeneration{"a", 2, 0}, update, AppendLedger{"a", 2, 0, 40}})
@@ -131,7 +131,7 @@ TEST_F(StoreTest, KeepsRanksOfTheNewestGeneration) {
   EXPECT_EQ(std::tie(kept.session, kept.last_report, kept.farewell, kept.host, kept.pid),
             std::tie(rank.session, rank.last_report, rank.farewell, rank.host, rank.pid));
   EXPECT_EQ(kept.leased_end, 40);
-  EXPECT_EQ(std::tie(job.epochs, job.high_water, job.restarts), std::tuple(1, 40, 5));
+  EXPECT_EQ(std::tie(job.epochs, job.high_water, job.restarts, job.stopped_at), std::tuple(1, 40, 5, 30));
 }
 
 TEST_F(StoreTest, KeepsOneDigestAStep) {
