@@ -37,6 +37,7 @@ class EarlyStopTest : public RpcTest {
     return rank0;
   }
   void ExpectDone(const std::string& id) {
+    const std::string last_reason = Watch(id).back().state_changed().reason();
     const v1::Job job = Get(id);
     EXPECT_EQ(job.state(), v1::JOB_STATE_SUCCEEDED);
     EXPECT_EQ(job.reason(), "stopped early after epoch 1: test_loss did not get better for 2 epochs");
@@ -44,7 +45,7 @@ class EarlyStopTest : public RpcTest {
     EXPECT_EQ(job.progress().total_steps(), kSteps);
     EXPECT_EQ(job.progress().epoch(), 1);
     EXPECT_EQ(job.progress().total_epochs(), 1);
-    EXPECT_EQ(Watch(id).back().state_changed().reason(), job.reason());
+    EXPECT_EQ(last_reason, job.reason());
     v1::ListLedgerRequest request;
     request.set_job_id(id);
     v1::ListLedgerResponse ledger;

@@ -14,6 +14,11 @@ namespace {
 
 constexpr int64_t kLine = 16;
 
+// Places of Model::FirstNonFinite; behind the layers come the loss and the gradients.
+constexpr int64_t kSamplesPlace = 0;
+constexpr int64_t kTargetsPlace = 1;
+constexpr int64_t kFirstLayerPlace = 2;
+
 int64_t RoundUp(int64_t n) { return (n + kLine - 1) / kLine * kLine; }
 
 // [rows, sample...] on the same memory.
@@ -118,6 +123,38 @@ class ModelImpl final : public Model {
     }
   }
 
+  int64_t FirstNonFinite(size_t lane, const Batch& batch, bool loss_is_finite, Tensor gradient, Tensor flag) override {
+    if (batch.rows > 0) {
+      if (!IsFinite(batch.inputs, flag)) return kSamplesPlace;
+      if (batch.targets.type != DType::kI32 && !IsFinite(batch.targets, flag)) return kTargetsPlace;
+      for (const Node& node : graph_.nodes) {
+        if (!IsFinite(Output(node.index, lane, batch), flag)) return kFirstLayerPlace + node.index;
+      }
+    }
+    return loss_is_finite ? FirstNonFiniteGradient(gradient, flag) : LossPlace();
+  }
+
+  int64_t FirstNonFiniteGradient(Tensor gradient, Tensor flag) override {
+    for (size_t i = place_.size(); i-- > 0;) {
+      if (!IsFinite(ViewInto(gradient, views_[place_[i]]), flag)) {
+        return LossPlace() + static_cast<int64_t>(place_.size() - i);
+      }
+    }
+    return -1;
+  }
+
+  std::string PlaceName(int64_t place) const override {
+    if (place == kSamplesPlace) return "the samples";
+    if (place == kTargetsPlace) return "the targets";
+    if (place == LossPlace()) return "the loss";
+    if (place >= kFirstLayerPlace && place < LossPlace()) {
+      return "the output of " + plan_.layers[static_cast<size_t>(place - kFirstLayerPlace)].name;
+    }
+    const int64_t from_end = place - LossPlace();
+    if (from_end < 1 || from_end > static_cast<int64_t>(place_.size())) return "nothing";
+    return "the gradient of " + views_[place_[place_.size() - static_cast<size_t>(from_end)]].name;
+  }
+
   void Evaluate(const Batch& batch, Tensor stats) override {
     if (batch.rows == 0) return;
     const StepContext context{.device = device_};
@@ -167,6 +204,15 @@ class ModelImpl final : public Model {
     out = {buffer->data(), Shape{elements}, type_};
     buffers_.push_back(std::move(buffer));
     return absl::OkStatus();
+  }
+
+  int64_t LossPlace() const { return kFirstLayerPlace + static_cast<int64_t>(plan_.layers.size()); }
+
+  bool IsFinite(Tensor x, Tensor flag) {
+    double found = 0;
+    device_->CheckFinite(x, flag);
+    device_->CopyToHost(&found, flag.data, sizeof(found));
+    return found == 0;
   }
 
   StepContext Own(const StepContext& context, int64_t first_row) const {

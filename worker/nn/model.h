@@ -93,6 +93,16 @@ class Model {
   // the sum, and sets those to zero, since no optimizer and no norm may take them for a gradient.
   virtual void UpdateMoving(Tensor gradient) = 0;
 
+  // Where the newest pass of `batch` (in ForwardBackwardTogether: shard `lane`) first met a number that is not finite,
+  // in the order of the arithmetic: samples, targets, each layer's output, the loss, and each parameter's gradient from
+  // the last layer to the first. -1: nowhere. `flag`: kF64 [1] scratch on the device.
+  virtual int64_t FirstNonFinite(size_t lane, const Batch& batch, bool loss_is_finite, Tensor gradient,
+                                 Tensor flag) = 0;
+  // The same in `gradient` alone.
+  virtual int64_t FirstNonFiniteGradient(Tensor gradient, Tensor flag) = 0;
+  // "the output of dense_1", "the gradient of dense_1/kernel".
+  virtual std::string PlaceName(int64_t place) const = 0;
+
   // Forward only, with dropout off and moving statistics; adds to `stats`.
   virtual void Evaluate(const Batch& batch, Tensor stats) = 0;
   // Forward only: what the model's last layer puts out, [rows, output...], on the device. It is

@@ -38,7 +38,8 @@ class FlatOptimizer final : public Optimizer {
         formula_(std::move(formula)),
         accumulated_steps_(std::max<int64_t>(1, spec.gradient_accumulation_steps())) {}
 
-  absl::Status Build(Device& device, int64_t elements, DType type, const std::vector<OptimizedTensor>& tensors) {
+  absl::Status Build(Device& device, int64_t elements, DType type, const std::vector<OptimizedTensor>& tensors,
+                     bool keeps_best) {
     for (const UpdatePass& pass : formula_->Prepare(0, 1)) layerwise_ |= pass.norms;
     slices_ = MakeSlices(tensors, spec_, formula_->default_weight_decay(), layerwise_ || spec_.has_clip_norm());
     for (const StateName& state : formula_->state()) {
@@ -54,6 +55,10 @@ class FlatOptimizer final : public Optimizer {
     if (spec_.use_ema()) {
       LOCKSTEP_ASSIGN_OR_RETURN(average_, Take(device, elements, type));
       named_state_.push_back({"average", average_});
+    }
+    if (keeps_best) {
+      LOCKSTEP_ASSIGN_OR_RETURN(best_, Take(device, elements, type));
+      named_state_.push_back({kBestWeights, best_});
     }
     // The gradient's squares for a clip, and two for each slice.
     LOCKSTEP_ASSIGN_OR_RETURN(squares_, Take(device, 1 + 2 * static_cast<int64_t>(slices_.size()), DType::kF64));
@@ -97,6 +102,15 @@ class FlatOptimizer final : public Optimizer {
     for (const Slice& slice : slices_) {
       device.ApplyUpdate(UpdateRule::kSwap, {}, Part(average_, slice), Part(parameters, slice), {});
     }
+  }
+
+  void KeepBest(Device& device, Tensor parameters) override {
+    SwapAverage(device, parameters);
+    device.Copy(parameters, best_);
+    SwapAverage(device, parameters);
+  }
+  void SwapBest(Device& device, Tensor parameters) override {
+    device.ApplyUpdate(UpdateRule::kSwap, {}, best_, parameters, {});
   }
 
  private:
@@ -193,6 +207,7 @@ class FlatOptimizer final : public Optimizer {
   std::vector<std::pair<std::string, Tensor>> named_state_;
   Tensor accumulated_;
   Tensor average_;
+  Tensor best_;
   Tensor squares_;
 };
 
@@ -200,12 +215,12 @@ class FlatOptimizer final : public Optimizer {
 
 absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(const v1::OptimizerSpec& spec, Device& device,
                                                          int64_t elements, DType type,
-                                                         std::vector<OptimizedTensor> tensors) {
+                                                         std::vector<OptimizedTensor> tensors, bool keeps_best) {
   std::unique_ptr<UpdateFormula> formula = MakeFormula(spec);
   if (formula == nullptr) return absl::InvalidArgumentError("optimizer: is missing");
   if (tensors.empty()) tensors.push_back({.elements = elements});
   auto optimizer = std::make_unique<FlatOptimizer>(spec, std::move(formula));
-  LOCKSTEP_RETURN_IF_ERROR(optimizer->Build(device, elements, type, tensors));
+  LOCKSTEP_RETURN_IF_ERROR(optimizer->Build(device, elements, type, tensors, keeps_best));
   return optimizer;
 }
 

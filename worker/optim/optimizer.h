@@ -27,6 +27,9 @@ struct OptimizedTensor {
   double l2 = 0;
 };
 
+// The state array of what KeepBest keeps.
+inline constexpr char kBestWeights[] = "best";
+
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -48,12 +51,18 @@ class Optimizer {
   virtual bool has_average() const = 0;
   // Exchanges the weights with their average, where there is one; a second call undoes the first.
   virtual void SwapAverage(Device& device, Tensor parameters) = 0;
+  // Where MakeOptimizer was told to keep the best: keeps all parameters as they are, with the average where
+  // there is one; exchanges the parameters with those kept, and back again.
+  virtual void KeepBest(Device& device, Tensor parameters) = 0;
+  virtual void SwapBest(Device& device, Tensor parameters) = 0;
 };
 
 // Takes its state from `device`. `tensors`: all that there are, by rising offset, with nothing but zeros
-// between them; none: the array is one. RESOURCE_EXHAUSTED where memory is short.
+// between them; none: the array is one. `keeps_best`: there is room for the best weights. RESOURCE_EXHAUSTED where
+// memory is short.
 absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(const lockstep::v1::OptimizerSpec& spec, Device& device,
                                                          int64_t elements, DType type,
-                                                         std::vector<OptimizedTensor> tensors = {});
+                                                         std::vector<OptimizedTensor> tensors = {},
+                                                         bool keeps_best = false);
 
 }  // namespace lockstep

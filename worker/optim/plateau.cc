@@ -8,10 +8,13 @@ namespace lockstep {
 
 bool Observe(double value, bool higher_is_better, double min_delta, MonitorState& state) {
   // No comparison with a NaN is true.
-  const bool better = std::isnan(state.best) ? !std::isnan(value)
-                      : higher_is_better     ? value > state.best + min_delta
-                                             : value < state.best - min_delta;
-  if (better) state.best = value;
+  const bool better = state.known == 0   ? !std::isnan(value)
+                      : higher_is_better ? value > state.best + min_delta
+                                         : value < state.best - min_delta;
+  if (better) {
+    state.known = 1;
+    state.best = value;
+  }
   state.waited = better ? 0 : state.waited + 1;
   return better;
 }

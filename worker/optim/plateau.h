@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
 
 #include "lockstep/v1/optimizer.pb.h"
 
@@ -12,8 +11,9 @@ namespace lockstep {
 
 // The best value so far and how many epochs it has not been beaten.
 struct MonitorState {
-  // NaN: there was none yet.
-  double best = std::numeric_limits<double>::quiet_NaN();
+  // 1 once there is a best one.
+  double known = 0;
+  double best = 0;
   double waited = 0;
 };
 

@@ -123,6 +123,12 @@ absl::StatusOr<Batch> Sampler::Take(const Piece& piece) {
   return batch;
 }
 
+absl::StatusOr<Batch> Sampler::TakeAgain(const Piece& piece) {
+  // Its thread is the feed's only user.
+  prefetcher_.reset();
+  return Take(piece);
+}
+
 absl::StatusOr<Prefetcher::Slot> Sampler::Made(const Piece& piece) {
   if (prefetcher_ != nullptr) return prefetcher_->Next(piece);
   LOCKSTEP_RETURN_IF_ERROR(feed_->Make(piece, slots_[0].features, slots_[0].targets));

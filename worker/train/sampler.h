@@ -44,6 +44,10 @@ class Sampler {
   // that would come again are permanent.
   absl::StatusOr<Batch> Take(const Piece& piece);
 
+  // The same for a piece that may have been taken before. Nothing is made ahead any more: for a look back
+  // before the end.
+  absl::StatusOr<Batch> TakeAgain(const Piece& piece);
+
   int64_t samples() const { return samples_; }
 
  private:

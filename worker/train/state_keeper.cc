@@ -148,6 +148,8 @@ void StateKeeper::RollBack() {
   device_->CopyFromHost(model_->parameters().data, roll_back_.parameters.data(), roll_back_.parameters.size());
   const auto tensors = optimizer_->State();
   for (size_t i = 0; i < tensors.size(); ++i) {
+    // The best epoch so far stays the best.
+    if (tensors[i].first == kBestWeights) continue;
     device_->CopyFromHost(tensors[i].second.data, roll_back_.state[i].second.data(), roll_back_.state[i].second.size());
   }
 }

@@ -39,6 +39,7 @@ Trainer::Trainer(TrainerConfig config, Device* device, Communicator* communicato
       digest_interval_(config_.spec.training().digest_interval_steps() > 0
                            ? config_.spec.training().digest_interval_steps()
                            : kDefaultDigestInterval),
+      judge_(config_.spec, config_.plan.dataset.test_samples > 0),
       reporter_(clock, config_.plan.total_steps, config_.generation) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, Device* device,
@@ -69,7 +70,8 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                        .l1 = view.l1,
                        .l2 = view.l2});
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32, tensors));
+  LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32,
+                                                      std::move(tensors), judge_.restores_best()));
   optimizer_->Begin(*device_, model_->parameters());
   LOCKSTEP_RETURN_IF_ERROR(PrepareInput(dataset));
   const int width = model_->stats_width();
@@ -97,6 +99,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   options.model_metadata = ModelMetadata(spec, dataset.sample_shape(), preprocessing);
   options.model_plan = &config_.plan.model;
   options.trainer.sums.assign(static_cast<size_t>(width), 0.0);
+  options.trainer.extra = EpochJudge::InitialState();
   options.keep.newest = spec.training().keep_checkpoints() > 0 ? spec.training().keep_checkpoints() : kDefaultKeep;
   if (spec.training().non_finite() == v1::NON_FINITE_POLICY_ROLL_BACK) {
     options.roll_back_step = CheckpointStep(config_.first_step);
@@ -178,14 +181,14 @@ absl::StatusOr<Trainer::Result> Trainer::Run() {
   if (state_.steps > 0 && step_plan_.At(step - 1).ends_epoch) {
     LOCKSTEP_RETURN_IF_ERROR(EndEpoch(step));
   }
-  while (step < total && !stop_) {
+  while (step < total && !stop_ && !stopped_early_) {
     LOCKSTEP_RETURN_IF_ERROR(Step(step));
     LOCKSTEP_RETURN_IF_ERROR(AfterStep(++step));
     link_->progress().Advance();
     link_->progress().phase.store(v1::Heartbeat::PHASE_STEP, std::memory_order_relaxed);
   }
   keeper_->Flush();
-  if (step < total) return Result{false, step};
+  if (step < total && !stopped_early_) return Result{false, step};
   LOCKSTEP_RETURN_IF_ERROR(SaveFinalModel(step));
   return Result{true, step};
 }
@@ -220,12 +223,12 @@ absl::Status Trainer::Step(int64_t step) {
   const Tensor gradient{reducer_->sum().data(), model_->parameters().shape, DType::kF32};
   // All ranks hold the same sums, so all decide the same.
   const bool finite = std::isfinite(sums[0]) && GradientIsFinite(gradient);
-  const double rate = LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step);
+  const double rate = Rate(step);
   if (finite) {
     model_->UpdateMoving(gradient);
     optimizer_->Step(*device_, model_->parameters(), gradient, rate, step);
   } else {
-    LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place));
+    LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place, gradient));
     optimizer_->Skip(*device_, model_->parameters(), gradient, rate, step);
   }
   seconds.optimizer = Seconds() - before_update;
@@ -300,19 +303,6 @@ bool Trainer::GradientIsFinite(Tensor gradient) {
   return found == 0;
 }
 
-absl::Status Trainer::OnNonFinite(int64_t step, const StepPlace& place) {
-  const v1::NonFinitePolicy policy = config_.spec.training().non_finite();
-  if (policy == v1::NON_FINITE_POLICY_ROLL_BACK) keeper_->RollBack();
-  if (policy == v1::NON_FINITE_POLICY_ROLL_BACK || policy == v1::NON_FINITE_POLICY_SKIP_STEP) {
-    if (non_finite_steps_++ == 0) first_non_finite_ = step;
-    return absl::OkStatus();
-  }
-  return Permanent(absl::InvalidArgumentError(
-      absl::StrCat("the loss or its gradient is not a finite number in step ", step, " (epoch ", place.epoch + 1,
-                   "): training diverges; lower the learning rate, look for extreme values in the data, or set "
-                   "training.non_finite. The step was not applied")));
-}
-
 absl::Status Trainer::AfterStep(int64_t step) {
   const int64_t total = config_.plan.total_steps;
   const bool ends_epoch = step_plan_.At(step - 1).ends_epoch;
@@ -345,7 +335,11 @@ absl::StatusOr<EpochScores> Trainer::ScoreEpoch() {
 absl::Status Trainer::EndEpoch(int64_t step) {
   LOCKSTEP_ASSIGN_OR_RETURN(const EpochScores scores, ScoreEpoch());
   state_.BeginEpoch();
-  score_ = -(scores.test.has_value() ? *scores.test : scores.train).loss;
+  const double rate = Rate(step - 1);
+  const Verdict verdict = judge_.Observe(scores, state_.extra);
+  score_ = verdict.score;
+  stopped_early_ = verdict.stop && step < config_.plan.total_steps;
+  if (verdict.best && judge_.restores_best()) optimizer_->KeepBest(*device_, model_->parameters());
   if (communicator_->rank() == 0) {
     v1::SessionRequest report;
     v1::EpochCompleted& epoch = *report.mutable_epoch_completed();
@@ -353,11 +347,13 @@ absl::Status Trainer::EndEpoch(int64_t step) {
     epoch.set_total_epochs(config_.spec.training().epochs());
     epoch.set_step(step);
     scores.Report(epoch);
-    epoch.set_learning_rate(LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step - 1));
+    epoch.set_learning_rate(rate);
+    epoch.set_stopped_early(stopped_early_);
     epoch.set_digest(Digest());
     epoch.set_epoch_seconds(Seconds() - epoch_began_);
     link_->Report(std::move(report));
   }
+  if (stopped_early_) return absl::OkStatus();
   if (CheckpointStep(step) == step && step < config_.plan.total_steps) {
     keeper_->MarkRollBack();
     keeper_->Save(step, state_, score_);
@@ -389,8 +385,7 @@ void Trainer::AddDigest(int64_t step) {
 
 absl::Status Trainer::Commit(int64_t step, bool last) {
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "commit.before"));
-  const double rate = LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step - 1);
-  v1::StepsCommitted range = reporter_.Take(rate);
+  v1::StepsCommitted range = reporter_.Take(Rate(step - 1));
   link_->progress().step_seconds.store(reporter_.SlowStepSeconds(), std::memory_order_relaxed);
   v1::SessionRequest report;
   if (communicator_->rank() != 0) {
@@ -422,9 +417,14 @@ absl::Status Trainer::Commit(int64_t step, bool last) {
 
 absl::Status Trainer::SaveFinalModel(int64_t step) {
   if (communicator_->rank() != 0) return absl::OkStatus();
-  optimizer_->SwapAverage(*device_, model_->parameters());
+  const bool best = judge_.restores_best() && EpochJudge::HasBest(state_.extra);
+  const auto swap = [&] {
+    best ? optimizer_->SwapBest(*device_, model_->parameters())
+         : optimizer_->SwapAverage(*device_, model_->parameters());
+  };
+  swap();
   const absl::StatusOr<SavedFile> written = keeper_->SaveFinal(step);
-  optimizer_->SwapAverage(*device_, model_->parameters());
+  swap();
   LOCKSTEP_ASSIGN_OR_RETURN(const SavedFile saved, written);
   v1::SessionRequest report;
   v1::CheckpointSaved& checkpoint = *report.mutable_checkpoint_saved();
@@ -435,6 +435,11 @@ absl::Status Trainer::SaveFinalModel(int64_t step) {
   checkpoint.set_final(true);
   link_->Report(std::move(report));
   return absl::OkStatus();
+}
+
+double Trainer::Rate(int64_t step) const {
+  return LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step,
+                      EpochJudge::Reductions(state_.extra));
 }
 
 double Trainer::Seconds() const { return std::chrono::duration<double>(clock_->Now().time_since_epoch()).count(); }

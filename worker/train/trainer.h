@@ -19,8 +19,10 @@
 #include "worker/optim/optimizer.h"
 #include "worker/optim/schedule.h"
 #include "worker/train/coordinator_link.h"
+#include "worker/train/epoch_judge.h"
 #include "worker/train/epoch_scores.h"
 #include "worker/train/evaluator.h"
+#include "worker/train/non_finite.h"
 #include "worker/train/reporter.h"
 #include "worker/train/sampler.h"
 #include "worker/train/state_keeper.h"
@@ -86,8 +88,13 @@ class Trainer {
   // Each rank's wishes go with its first shard.
   void AddWishes(std::span<double> scalars);
   bool GradientIsFinite(Tensor gradient);
-  // The step's gradient or loss is not finite on any rank.
-  absl::Status OnNonFinite(int64_t step, const StepPlace& place);
+  // The step's loss or its sum of gradients is not finite, which all ranks see.
+  absl::Status OnNonFinite(int64_t step, const StepPlace& place, Tensor gradient);
+  // Does this rank's shards of the step again and looks where it began; what all ranks agree on, in words. A
+  // collective.
+  absl::StatusOr<std::string> FindNonFinite(int64_t step, const StepPlace& place, Tensor gradient);
+  // Looks through one shard, whose newest pass is in the model's lane.
+  void LookThrough(int shard, size_t lane, const Batch& batch, Tensor gradient, Tensor stats, NonFiniteRecord& first);
   // What is due once `step` steps are done.
   absl::Status AfterStep(int64_t step);
   absl::Status EndEpoch(int64_t step);
@@ -99,6 +106,8 @@ class Trainer {
   std::string Digest();
   absl::Status Commit(int64_t step, bool last);
   absl::Status SaveFinalModel(int64_t step);
+  // The learning rate of a step.
+  double Rate(int64_t step) const;
   double Seconds() const;
 
   TrainerConfig config_;
@@ -110,6 +119,7 @@ class Trainer {
   StepPlan step_plan_;
   ShardRange owned_;
   const int64_t digest_interval_;
+  const EpochJudge judge_;
 
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
@@ -129,6 +139,8 @@ class Trainer {
   // What the ranks agreed on in the newest step.
   bool stop_ = false;
   bool stop_with_checkpoint_ = false;
+  // The newest epoch was the last one.
+  bool stopped_early_ = false;
   double epoch_began_ = 0;
   // Of the newest evaluation; greater is better.
   std::optional<double> score_;

@@ -101,7 +101,8 @@ class RandomEvents {
       case 14:
         return CheckpointReported{from, Below(3) == 0 ? Below(kSteps + 2) : committed, "/c", Below(3) == 0};
       case 15:
-        return Below(2) == 0 ? Event(EpochReported{from, Below(9), committed, Below(40) == 0}) : Event(WarningReported{from});
+        if (Below(2) != 0) return WarningReported{from};
+        return EpochReported{from, Below(9), committed, committed > kSteps / 2};
       default:
         return Below(2) == 0 ? Event(CancelAsked{id, ""}) : Event(LaunchFailed{id, from.generation, "no"});
     }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "common/failpoints.h"
+#include "common/formats/safetensors.h"
 #include "common/rng.h"
 #include "google/protobuf/util/json_util.h"
 #include "worker/comm/communicator.h"
@@ -118,6 +120,21 @@ inline JobPlan PlanOf(const v1::JobSpec& spec, const Dataset& dataset) {
   return plan;
 }
 
+// The weights of BlobSpec's model in a file, one tensor behind the other.
+inline std::vector<float> Values(const std::filesystem::path& file, const std::string& prefix) {
+  std::vector<float> values;
+  const SafetensorsFile tensors = ReadSafetensors(file).value();
+  for (const char* name : {"dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"}) {
+    for (const TensorRead& t : tensors.tensors) {
+      if (t.name != prefix + name) continue;
+      const size_t at = values.size();
+      values.resize(at + t.bytes.size() / sizeof(float));
+      std::memcpy(values.data() + at, t.bytes.data(), t.bytes.size());
+    }
+  }
+  return values;
+}
+
 struct TrainOptions {
   int64_t stop_at = -1;
   StopRequest stop_kind = StopRequest::kStopWithCheckpoint;
@@ -154,6 +171,8 @@ class TrainerTest : public ::testing::Test {
     std::vector<std::vector<v1::SessionRequest>> reports_of_rank;
     Trainer::Result result;
     absl::Status status;
+    // Of all ranks that failed by themselves.
+    std::vector<std::string> failures;
   };
 
   Outcome Train(int ranks, const std::string& output, const TrainOptions& options = {}) {
@@ -178,7 +197,10 @@ class TrainerTest : public ::testing::Test {
     for (std::thread& t : threads) t.join();
     Outcome outcome;
     for (int rank = 0; rank < ranks; ++rank) {
-      if (!results[rank].ok() && !absl::IsAborted(results[rank].status())) outcome.status = results[rank].status();
+      if (!results[rank].ok() && !absl::IsAborted(results[rank].status())) {
+        outcome.status = results[rank].status();
+        outcome.failures.emplace_back(outcome.status.message());
+      }
       if (results[rank].ok()) outcome.result = *results[rank];
       outcome.reports_of_rank.push_back(links[rank].reports);
     }

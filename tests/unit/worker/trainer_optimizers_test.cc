@@ -6,7 +6,6 @@
 #include <set>
 #include <string>
 
-#include "common/formats/safetensors.h"
 #include "tests/unit/worker/trainer_fixture.h"
 
 namespace lockstep {
@@ -67,20 +66,6 @@ TEST(TrainerOptimizersTest, EveryOptimizerIsTrainedWith) {
 }
 
 using TrainerAverageTest = TrainerTest;
-
-std::vector<float> Values(const std::filesystem::path& file, const std::string& prefix) {
-  std::vector<float> values;
-  const SafetensorsFile tensors = ReadSafetensors(file).value();
-  for (const char* name : {"dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"}) {
-    for (const TensorRead& t : tensors.tensors) {
-      if (t.name != prefix + name) continue;
-      const size_t at = values.size();
-      values.resize(at + t.bytes.size() / sizeof(float));
-      std::memcpy(values.data() + at, t.bytes.data(), t.bytes.size());
-    }
-  }
-  return values;
-}
 
 // The trained model is the average, which the checkpoint has beside the weights; averaging does not change
 // what the weights become.
