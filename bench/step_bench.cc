@@ -93,6 +93,54 @@ BENCHMARK(BM_Step_784_16_16_10_Adam)->Arg(32);
 BENCHMARK(BM_Step_784_128_10)->Arg(32)->Arg(128);
 BENCHMARK(BM_Step_784_512_512_10)->Arg(128);
 
+// One update of so many weights; items are weights. The pass is bound by memory.
+void RunUpdate(benchmark::State& state, const v1::OptimizerSpec& spec) {
+  const int64_t elements = state.range(0);
+  const std::unique_ptr<Device> device = MakeCpuDevice(1);
+  const auto optimizer = MakeOptimizer(spec, *device, elements, DType::kF32).value();
+  Memory memory(device.get());
+  const Tensor weights = memory.Take({elements}, DType::kF32), gradient = memory.Take({elements}, DType::kF32);
+  device->RandomUniform(weights, {.seed = 5}, -1.0, 1.0);
+  device->RandomUniform(gradient, {.seed = 6}, -1.0, 1.0);
+  optimizer->Begin(*device, weights);
+  int64_t step = 0;
+  for (auto _ : state) {
+    optimizer->Step(*device, weights, gradient, 1e-6, step++);
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * elements);
+}
+
+v1::OptimizerSpec Momentum() {
+  v1::OptimizerSpec spec;
+  spec.mutable_sgd()->set_momentum(0.9);
+  return spec;
+}
+
+v1::OptimizerSpec ClippedAverage() {
+  v1::OptimizerSpec spec = Adam();
+  spec.set_global_clip_norm(1);
+  spec.set_use_ema(true);
+  return spec;
+}
+
+v1::OptimizerSpec Lamb() {
+  v1::OptimizerSpec spec;
+  spec.mutable_lamb();
+  return spec;
+}
+
+void BM_Update_Sgd(benchmark::State& state) { RunUpdate(state, Sgd()); }
+void BM_Update_Momentum(benchmark::State& state) { RunUpdate(state, Momentum()); }
+void BM_Update_Adam(benchmark::State& state) { RunUpdate(state, Adam()); }
+void BM_Update_Adam_ClippedAverage(benchmark::State& state) { RunUpdate(state, ClippedAverage()); }
+void BM_Update_Lamb(benchmark::State& state) { RunUpdate(state, Lamb()); }
+BENCHMARK(BM_Update_Sgd)->Arg(100'000)->Arg(8'000'000);
+BENCHMARK(BM_Update_Momentum)->Arg(100'000)->Arg(8'000'000);
+BENCHMARK(BM_Update_Adam)->Arg(100'000)->Arg(8'000'000);
+BENCHMARK(BM_Update_Adam_ClippedAverage)->Arg(100'000)->Arg(8'000'000);
+BENCHMARK(BM_Update_Lamb)->Arg(100'000)->Arg(8'000'000);
+
 // {m, n, k, transpose_a, transpose_b}; items are floating-point operations.
 void BM_Gemm(benchmark::State& state) {
   const int64_t m = state.range(0), n = state.range(1), k = state.range(2);

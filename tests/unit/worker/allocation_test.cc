@@ -75,5 +75,19 @@ TEST(AllocationTest, AStepOfALargeBatchAllocatesNothing) {
             0);
 }
 
+TEST(AllocationTest, WhateverTheOptimizerIsAskedForItAllocatesNothing) {
+  for (const char* optimizer :
+       {"adamw { amsgrad: true } global_clip_norm: 1 use_ema: true weight_decay_exclude: '*/bias'",
+        "nadam {} gradient_accumulation_steps: 3 clip_value: 0.5", "adagrad {} clip_norm: 1",
+        "rmsprop { centered: true momentum: 0.5 }", "lion {} weight_decay: 0.1", "lamb {} weight_decay: 0.1",
+        "lars {}"}) {
+    EXPECT_EQ(AllocationsOfTenSteps("layers { flatten {} } layers { dense { units: 16 activation: 'relu' } } "
+                                    "layers { dense { units: 10 activation: 'softmax' } }",
+                                    optimizer, 32),
+              0)
+        << optimizer;
+  }
+}
+
 }  // namespace
 }  // namespace lockstep

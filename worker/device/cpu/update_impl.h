@@ -2,7 +2,7 @@
 // The passes of optimizers, and sums of squares. Included only inside a kernel set's namespace.
 
 template <typename T, bool kDecays, typename Math>
-void RunUpdate(const Math& math, T decay, T* __restrict w, T* __restrict g, T* const* state, int64_t n) {
+void RunUpdate(const Math math, T decay, T* __restrict w, T* __restrict g, T* const* state, int64_t n) {
   T* __restrict s0 = state[0];
   T* __restrict s1 = state[1];
   T* __restrict s2 = state[2];
