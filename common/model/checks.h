@@ -14,8 +14,7 @@ void CheckInput(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, i
 // `model`: null where something is wrong with it.
 void CheckLoss(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, const ModelPlan* model,
                Violations& violations);
-void CheckMetrics(const lockstep::v1::JobSpec& spec, const DatasetInfo* dataset, const ModelPlan* model,
-                  Violations& violations);
+void CheckMetrics(const lockstep::v1::JobSpec& spec, const ModelPlan* model, Violations& violations);
 // `model`: as above.
 void CheckOptimizer(const lockstep::v1::JobSpec& job, const ModelPlan* model, Violations& violations);
 void CheckSchedule(const lockstep::v1::JobSpec& job, Violations& violations);

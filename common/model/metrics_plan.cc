@@ -24,6 +24,11 @@ std::string_view MetricName(const v1::MetricSpec& metric) {
   return field == nullptr ? std::string_view() : std::string_view(field->name());
 }
 
+int TopKOf(const v1::TopKAccuracyMetric& metric) { return metric.k() == 0 ? 5 : metric.k(); }
+int AucThresholdsOf(const v1::AucMetric& metric) {
+  return metric.num_thresholds() == 0 ? 200 : metric.num_thresholds();
+}
+
 MetricsPlan PlanMetrics(const v1::JobSpec& spec, int64_t outputs) {
   MetricsPlan plan{
       .task = TaskOf(spec.loss()), .outputs = outputs, .metrics = {spec.metrics().begin(), spec.metrics().end()}};

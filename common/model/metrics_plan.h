@@ -33,6 +33,9 @@ struct MetricsPlan {
 Task TaskOf(const lockstep::v1::LossSpec& loss);
 // The field of the oneof that is set: "accuracy". Empty where none is.
 std::string_view MetricName(const lockstep::v1::MetricSpec& metric);
+// With their defaults.
+int TopKOf(const lockstep::v1::TopKAccuracyMetric& metric);
+int AucThresholdsOf(const lockstep::v1::AucMetric& metric);
 MetricsPlan PlanMetrics(const lockstep::v1::JobSpec& spec, int64_t outputs);
 
 }  // namespace lockstep

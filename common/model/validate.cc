@@ -40,7 +40,7 @@ class Validator {
     CheckDataset(spec_, dataset_, violations_);
     CheckModel(plan);
     CheckLoss(spec_, dataset_, model_ok_ ? &plan.model : nullptr, violations_);
-    CheckMetrics(spec_, dataset_, model_ok_ ? &plan.model : nullptr, violations_);
+    CheckMetrics(spec_, model_ok_ ? &plan.model : nullptr, violations_);
     CheckOptimizer(spec_, model_ok_ ? &plan.model : nullptr, violations_);
     CheckSchedule(spec_, violations_);
     CheckResources();

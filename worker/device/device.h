@@ -55,6 +55,36 @@ constexpr bool GradientNeedsInput(Activation kind) {
 // sigmoid or a softmax would make probabilities of.
 enum class OutputKind : uint8_t { kValues, kSigmoid, kSoftmax };
 
+// A row's loss is weight * -sum(q log p). q: the target, 1 for the label, smoothed to
+// q (1 - label_smoothing) + label_smoothing / n. weight: that of the label, or of the largest target (lowest
+// index).
+struct CrossEntropyArgs {
+  double label_smoothing = 0;
+  // kF64 [n]; null data: all 1.
+  Tensor class_weights = {};
+};
+
+// Functors in math/losses.h.
+enum class ElementLossKind : uint8_t {
+  kSquaredError,
+  kAbsoluteError,
+  // parameter: delta.
+  kHuber,
+  // A class index 0 means -1.
+  kHinge,
+  // parameter: label smoothing.
+  kBinaryCrossentropy,
+  kBinaryCrossentropyOnLogits,
+  kKlDivergence,
+};
+
+// A row's loss is the sum over its outputs of the kind's function, or with `mean` that by n.
+struct ElementLossArgs {
+  ElementLossKind kind = ElementLossKind::kSquaredError;
+  double parameter = 0;
+  bool mean = true;
+};
+
 // out = activation(op(a) op(b) + bias), or out += op(a) op(b) where accumulate is set (then no bias
 // and no activation). op(a): [m, k], op(b): [k, n], out: [m, n], bias: [n] or null data.
 struct GemmArgs {
@@ -216,23 +246,39 @@ class Device {
   // same call on the gradient. x, y: [rows, width]; y may alias x.
   virtual void Dropout(Tensor x, double rate, const RngStream& stream, int64_t first_row, Tensor y) = 0;
 
-  // Softmax and cross-entropy in one. logits, dlogits: [rows, n]; labels: kI32 [rows];
-  // sum: kF64 [1] adds -log p[label], rows in order. dlogits = (p - onehot) * scale; null data: not
-  // wanted.
-  virtual void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor sum) = 0;
-  // The same on probabilities, each clamped to [1e-7, 1] as Keras does (the gradient is of the
-  // clamped value's logarithm: -scale / p[label]).
-  virtual void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor sum) = 0;
-  // sum: kF64 [1] adds the mean over outputs of (p - t)^2, rows in order. dpredictions =
-  // 2 (p - t) / n * scale; null data: not wanted.
-  // predictions, targets: [rows, n].
-  virtual void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor sum) = 0;
+  // The losses. sum: kF64 [1] adds the rows' losses, rows in order; the gradient is of scale * that sum;
+  // null data: not wanted. targets: kI32 [rows] (class indices; one that is no class makes the loss
+  // NaN), or [rows, n] of the outputs' type.
+  //
+  // Softmax and cross-entropy in one. logits, dlogits: [rows, n].
+  virtual void SoftmaxCrossEntropy(const CrossEntropyArgs& args, Tensor logits, Tensor targets, double scale,
+                                   Tensor dlogits, Tensor sum) = 0;
+  // The same on probabilities, each clamped to [1e-7, 1] as Keras does (the gradient is of the clamped
+  // value's logarithm).
+  virtual void CrossEntropy(const CrossEntropyArgs& args, Tensor probabilities, Tensor targets, double scale,
+                            Tensor dprobabilities, Tensor sum) = 0;
+  // See ElementLossArgs. predictions, dpredictions: [rows, n]; class indices only for n = 1.
+  virtual void ElementLoss(const ElementLossArgs& args, Tensor predictions, Tensor targets, double scale,
+                           Tensor dpredictions, Tensor sum) = 0;
 
-  // sum: kF64 [1] adds the number of rows whose label is among the k largest outputs (of equal ones the
-  // lower index first). outputs: [rows, n]; targets: kI32 [rows], or [rows, n] whose largest value is the
-  // label.
+  // What metrics are made of; each adds to its sums (kF64). outputs: [rows, n]. targets: kI32 [rows], or
+  // [rows, n], whose largest value (lowest index) is the label and which mean yes above 0.5. An output's
+  // class is its largest value's index (the lowest on a tie). A label that is no class counts nowhere.
+  //
+  // sum: [1], rows whose label is among the k largest outputs (of equal ones the lower index first).
   virtual void CountTopK(Tensor outputs, Tensor targets, int k, Tensor sum) = 0;
-  // sums: kF64 [4] adds {(p - t)^2, |p - t|, t, t^2} of all outputs, in order. Both: [rows, n].
+  // sums: [n, 3], for each class {rows of this class that were taken for it, rows taken for it, rows of it}.
+  virtual void CountClasses(Tensor outputs, Tensor targets, Tensor sums) = 0;
+  // sums: [n, n], rows of class i that were taken for class j.
+  virtual void CountConfusion(Tensor outputs, Tensor targets, Tensor sums) = 0;
+  // sums: [4], {true positives, false positives, false negatives, true negatives} over all outputs, where
+  // one above the threshold means yes. Class indices 0 and 1 for n = 1.
+  virtual void CountSides(Tensor outputs, Tensor targets, double threshold, Tensor sums) = 0;
+  // sums: [2, buckets], histograms of the outputs' probabilities, first where the target is no and then
+  // where it is yes; bucket i is for (i / buckets, (i + 1) / buckets], and 0 for 0 and less too. Class
+  // indices: one for each output.
+  virtual void ScoreHistogram(Tensor outputs, OutputKind kind, Tensor targets, Tensor sums) = 0;
+  // sums: [4], {(p - t)^2, |p - t|, t, t^2} of all outputs, in order. Both: [rows, n].
   virtual void SumErrors(Tensor predictions, Tensor targets, Tensor sums) = 0;
 
   // One pass of the rule (update.h) over arrays of equal length. `state`: as many as the rule has. What

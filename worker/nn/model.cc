@@ -36,6 +36,7 @@ class ModelImpl final : public Model {
                      int shards) {
     plan_ = plan;
     objective_ = std::make_unique<Objective>(plan, loss, metrics);
+    LOCKSTEP_RETURN_IF_ERROR(objective_->Prepare(*device_));
     const bool fused = objective_->fuses_last_layer();
     PlanParameters();
     LOCKSTEP_RETURN_IF_ERROR(Take(parameter_elements_, parameters_));

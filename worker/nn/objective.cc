@@ -11,10 +11,34 @@ Tensor Part(Tensor sums, int first, int width) { return {sums.as<double>() + fir
 
 // The loss as it is computed: on what the last layer would have been given, where both can be one.
 bool FuseLastLayer(const ModelPlan& model, v1::LossSpec& loss) {
-  if (model.layers.empty() || model.layers.back().kind != "softmax") return false;
-  if (!loss.has_sparse_categorical_crossentropy() || loss.sparse_categorical_crossentropy().from_logits()) return false;
-  loss.mutable_sparse_categorical_crossentropy()->set_from_logits(true);
-  return true;
+  const std::string_view last = model.layers.empty() ? std::string_view() : model.layers.back().kind;
+  const auto fuse = [&](auto* spec, std::string_view layer) {
+    if (spec->from_logits() || last != layer) return false;
+    spec->set_from_logits(true);
+    return true;
+  };
+  switch (loss.kind_case()) {
+    case v1::LossSpec::kSparseCategoricalCrossentropy:
+      return fuse(loss.mutable_sparse_categorical_crossentropy(), "softmax");
+    case v1::LossSpec::kCategoricalCrossentropy:
+      return fuse(loss.mutable_categorical_crossentropy(), "softmax");
+    case v1::LossSpec::kBinaryCrossentropy:
+      return fuse(loss.mutable_binary_crossentropy(), "sigmoid");
+    default:
+      return false;
+  }
+}
+
+// `loss` as it is computed.
+MetricContext ContextOf(const v1::LossSpec& loss, const MetricsPlan& metrics) {
+  MetricContext context{.task = metrics.task, .outputs = metrics.outputs};
+  if (loss.sparse_categorical_crossentropy().from_logits() || loss.categorical_crossentropy().from_logits()) {
+    context.kind = OutputKind::kSoftmax;
+  }
+  if (loss.binary_crossentropy().from_logits()) context.kind = OutputKind::kSigmoid;
+  // Probability 1/2, and the side of a hinge.
+  if (context.kind == OutputKind::kSigmoid || loss.has_hinge()) context.threshold = 0;
+  return context;
 }
 
 }  // namespace
@@ -28,9 +52,10 @@ Objective::Objective(const ModelPlan& model, const v1::LossSpec& loss_spec, cons
   v1::LossSpec loss = loss_spec;
   fuses_last_layer_ = FuseLastLayer(model, loss);
   loss_ = MakeLoss(loss);
+  const MetricContext context = ContextOf(loss, metrics);
   for (size_t i = 0; i < metrics.metrics.size(); ++i) {
     Entry& entry = entries_.emplace_back();
-    entry.metric = MakeMetric(metrics.metrics[i], {.task = metrics.task, .outputs = metrics.outputs});
+    entry.metric = MakeMetric(metrics.metrics[i], context);
     entry.result.name = MetricName(metrics.metrics[i]);
     entry.result.reported = i < metrics.reported;
   }
@@ -47,9 +72,8 @@ Objective::Objective(const ModelPlan& model, const v1::LossSpec& loss_spec, cons
 
 void Objective::Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor sums) {
   loss_->Compute(device, output, targets, scale, doutput, Part(sums, 0, 1));
-  outputs_.values = output;
   for (const Entry& entry : entries_) {
-    entry.metric->Count(device, outputs_, targets, Part(sums, entry.slot, entry.metric->width()));
+    entry.metric->Count(device, output, targets, Part(sums, entry.slot, entry.metric->width()));
   }
 }
 

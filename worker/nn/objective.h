@@ -29,9 +29,12 @@ class Objective {
  public:
   Objective(const ModelPlan& model, const lockstep::v1::LossSpec& loss, const MetricsPlan& metrics);
 
+  // Takes memory on the device; before the first Compute.
+  absl::Status Prepare(Device& device) { return loss_->Prepare(device); }
+
   const Loss& loss() const { return *loss_; }
   // True: the loss does the last layer's work too and wants that layer's input, which is numerically
-  // safer (softmax and cross-entropy).
+  // safer (softmax or sigmoid, and cross-entropy).
   bool fuses_last_layer() const { return fuses_last_layer_; }
   int width() const { return width_; }
   // The first so many sums depend on the order; those behind are whole numbers.
@@ -57,7 +60,6 @@ class Objective {
 
   std::unique_ptr<Loss> loss_;
   bool fuses_last_layer_ = false;
-  Outputs outputs_;
   std::vector<Entry> entries_;
   int width_ = 1;
   int ordered_width_ = 1;

@@ -236,22 +236,38 @@ class CpuDevice final : public Device {
     });
   }
 
-  void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor sum) override {
+  void SoftmaxCrossEntropy(const CrossEntropyArgs& args, Tensor logits, Tensor targets, double scale, Tensor dlogits,
+                           Tensor sum) override {
     Visit(logits.type,
-          [&]<typename T>(T, const auto&) { cpu::SoftmaxCrossEntropy<T>(logits, labels, scale, dlogits, sum); });
+          [&]<typename T>(T, const auto&) { cpu::SoftmaxCrossEntropy<T>(args, logits, targets, scale, dlogits, sum); });
   }
-  void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor sum) override {
-    Visit(probabilities.type,
-          [&]<typename T>(T, const auto&) { cpu::CrossEntropy<T>(probabilities, labels, scale, dprobabilities, sum); });
+  void CrossEntropy(const CrossEntropyArgs& args, Tensor probabilities, Tensor targets, double scale,
+                    Tensor dprobabilities, Tensor sum) override {
+    Visit(probabilities.type, [&]<typename T>(T, const auto&) {
+      cpu::CrossEntropy<T>(args, probabilities, targets, scale, dprobabilities, sum);
+    });
   }
-  void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor sum) override {
+  void ElementLoss(const ElementLossArgs& args, Tensor predictions, Tensor targets, double scale, Tensor dpredictions,
+                   Tensor sum) override {
     Visit(predictions.type, [&]<typename T>(T, const auto&) {
-      cpu::MeanSquaredError<T>(predictions, targets, scale, dpredictions, sum);
+      cpu::ElementLoss<T>(args, predictions, targets, scale, dpredictions, sum);
     });
   }
 
   void CountTopK(Tensor outputs, Tensor targets, int k, Tensor sum) override {
     Visit(outputs.type, [&]<typename T>(T, const auto&) { cpu::CountTopK<T>(outputs, targets, k, sum); });
+  }
+  void CountClasses(Tensor outputs, Tensor targets, Tensor sums) override {
+    Visit(outputs.type, [&]<typename T>(T, const auto&) { cpu::CountClasses<T>(outputs, targets, sums); });
+  }
+  void CountConfusion(Tensor outputs, Tensor targets, Tensor sums) override {
+    Visit(outputs.type, [&]<typename T>(T, const auto&) { cpu::CountConfusion<T>(outputs, targets, sums); });
+  }
+  void CountSides(Tensor outputs, Tensor targets, double threshold, Tensor sums) override {
+    Visit(outputs.type, [&]<typename T>(T, const auto&) { cpu::CountSides<T>(outputs, targets, threshold, sums); });
+  }
+  void ScoreHistogram(Tensor outputs, OutputKind kind, Tensor targets, Tensor sums) override {
+    Visit(outputs.type, [&]<typename T>(T, const auto&) { cpu::ScoreHistogram<T>(outputs, kind, targets, sums); });
   }
   void SumErrors(Tensor predictions, Tensor targets, Tensor sums) override {
     Visit(predictions.type, [&]<typename T>(T, const auto&) { cpu::SumErrors<T>(predictions, targets, sums); });

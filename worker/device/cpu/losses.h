@@ -8,14 +8,21 @@
 #include <limits>
 
 #include "worker/device/math/activations.h"
+#include "worker/device/math/losses.h"
 #include "worker/device/tensor.h"
 
 namespace lockstep::cpu {
 
-// What Keras clamps probabilities to.
-inline constexpr double kProbabilityFloor = 1e-7;
 // A label that is no class makes the loss NaN, which the training loop reports; it is never an index.
 inline constexpr double kUnknownLabel = std::numeric_limits<double>::quiet_NaN();
+
+// The row's label: given, or the lowest index of its largest target. May be no class at all.
+template <typename T>
+int64_t LabelOf(Tensor targets, int64_t row, int64_t n) {
+  if (targets.type == DType::kI32) return targets.as<int32_t>()[row];
+  const T* t = targets.as<T>() + row * n;
+  return std::max_element(t, t + n) - t;
+}
 
 // y = softmax(x); returns the logarithm of the sum and, in `max`, the maximum, so that
 // log p[j] = x[j] - max - log_sum.
@@ -78,67 +85,137 @@ void LogSoftmaxBackward(Tensor y, Tensor dy, Tensor dx) {
   }
 }
 
+// One row's target as a distribution over the classes, and the weight of the row.
 template <typename T>
-void SoftmaxCrossEntropy(Tensor logits, Tensor labels, double scale, Tensor dlogits, Tensor sum) {
+class CrossEntropyRow {
+ public:
+  CrossEntropyRow(const CrossEntropyArgs& args, Tensor targets, int64_t row, int64_t n)
+      : distribution_(targets.type == DType::kI32 ? nullptr : targets.as<T>() + row * n),
+        label_(LabelOf<T>(targets, row, n)),
+        on_(1.0 - args.label_smoothing),
+        off_(args.label_smoothing / static_cast<double>(n)) {
+    if (label_ < 0 || label_ >= n) {
+      weight_ = kUnknownLabel;
+    } else if (args.class_weights.data != nullptr) {
+      weight_ = args.class_weights.as<double>()[label_];
+    }
+  }
+
+  double Target(int64_t j) const {
+    const double t = distribution_ != nullptr ? static_cast<double>(distribution_[j]) : (j == label_ ? 1.0 : 0.0);
+    return t * on_ + off_;
+  }
+  // Only the label's target is not 0, and it is 1.
+  bool one_hot() const { return distribution_ == nullptr && off_ == 0.0; }
+  int64_t label() const { return label_; }
+  double weight() const { return weight_; }
+  bool known() const { return !std::isnan(weight_); }
+
+ private:
+  const T* distribution_;
+  int64_t label_;
+  double on_;
+  double off_;
+  double weight_ = 1.0;
+};
+
+// From log p[j] = x[j] - max - log_sum; d: the row's p, or null, becomes the gradient.
+template <typename T>
+double SoftmaxCrossEntropyRow(const CrossEntropyRow<T>& row, const T* x, int64_t n, T max, T log_sum, double scale,
+                              T* d) {
+  const double factor = row.known() ? scale * row.weight() : scale;
+  if (row.one_hot()) {
+    if (d != nullptr) {
+      const T f = static_cast<T>(factor);
+      if (row.known()) d[row.label()] -= T(1);
+      for (int64_t j = 0; j < n; ++j) d[j] *= f;
+    }
+    if (!row.known()) return kUnknownLabel;
+    return row.weight() * (static_cast<double>(log_sum) - static_cast<double>(x[row.label()] - max));
+  }
+  double loss = 0, total = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    const double q = row.Target(j);
+    total += q;
+    // 0 log 0 = 0.
+    if (q != 0) loss += q * (static_cast<double>(log_sum) - static_cast<double>(x[j] - max));
+  }
+  for (int64_t j = 0; d != nullptr && j < n; ++j) {
+    d[j] = static_cast<T>((static_cast<double>(d[j]) * total - row.Target(j)) * factor);
+  }
+  return row.weight() * loss;
+}
+
+template <typename T>
+void SoftmaxCrossEntropy(const CrossEntropyArgs& args, Tensor logits, Tensor targets, double scale, Tensor dlogits,
+                         Tensor sum) {
   const int64_t rows = logits.shape[0], n = rows == 0 ? 0 : logits.elements() / rows;
-  const T factor = static_cast<T>(scale);
   double loss = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const T* x = logits.as<T>() + i * n;
-    const int32_t label = labels.as<int32_t>()[i];
-    const bool known = label >= 0 && label < n;
+    T* const d = dlogits.data == nullptr ? nullptr : dlogits.as<T>() + i * n;
     T max, log_sum;
-    if (dlogits.data != nullptr) {
-      T* d = dlogits.as<T>() + i * n;
+    if (d != nullptr) {
       log_sum = SoftmaxRow(x, n, d, max);
-      if (known) d[label] -= T(1);
-      for (int64_t j = 0; j < n; ++j) d[j] *= factor;
     } else {
       max = *std::max_element(x, x + n);
       T total = T(0);
       for (int64_t j = 0; j < n; ++j) total += math::Exp(x[j] - max);
       log_sum = std::log(total);
     }
-    loss += known ? static_cast<double>(log_sum) - static_cast<double>(x[label] - max) : kUnknownLabel;
+    loss += SoftmaxCrossEntropyRow(CrossEntropyRow<T>(args, targets, i, n), x, n, max, log_sum, scale, d);
   }
   sum.as<double>()[0] += loss;
 }
 
 template <typename T>
-void CrossEntropy(Tensor probabilities, Tensor labels, double scale, Tensor dprobabilities, Tensor sum) {
+void CrossEntropy(const CrossEntropyArgs& args, Tensor probabilities, Tensor targets, double scale,
+                  Tensor dprobabilities, Tensor sum) {
   const int64_t rows = probabilities.shape[0], n = rows == 0 ? 0 : probabilities.elements() / rows;
   double loss = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const T* p = probabilities.as<T>() + i * n;
-    const int32_t label = labels.as<int32_t>()[i];
-    const bool known = label >= 0 && label < n;
-    const double clamped = known ? std::clamp(static_cast<double>(p[label]), kProbabilityFloor, 1.0) : kUnknownLabel;
-    loss -= std::log(clamped);
-    if (dprobabilities.data == nullptr) continue;
-    T* d = dprobabilities.as<T>() + i * n;
-    std::fill_n(d, n, T(0));
-    if (known) d[label] = static_cast<T>(-scale / clamped);
+    T* const d = dprobabilities.data == nullptr ? nullptr : dprobabilities.as<T>() + i * n;
+    const CrossEntropyRow<T> row(args, targets, i, n);
+    const double factor = row.known() ? scale * row.weight() : scale;
+    double row_loss = 0;
+    for (int64_t j = 0; j < n; ++j) {
+      const double q = row.Target(j), clamped = math::Clamp(static_cast<double>(p[j]), math::kProbabilityFloor, 1.0);
+      if (q != 0) row_loss -= q * std::log(clamped);
+      if (d != nullptr) d[j] = q != 0 ? static_cast<T>(-q * factor / clamped) : T(0);
+    }
+    loss += row.weight() * row_loss;
   }
   sum.as<double>()[0] += loss;
 }
 
+// A class index as a target, for one output.
+inline double BinaryTarget(ElementLossKind kind, int32_t label) {
+  if (label != 0 && label != 1) return kUnknownLabel;
+  return kind == ElementLossKind::kHinge ? 2.0 * label - 1.0 : label;
+}
+
 template <typename T>
-void MeanSquaredError(Tensor predictions, Tensor targets, double scale, Tensor dpredictions, Tensor sum) {
+void ElementLoss(const ElementLossArgs& args, Tensor predictions, Tensor targets, double scale, Tensor dpredictions,
+                 Tensor sum) {
   const int64_t rows = predictions.shape[0], n = rows == 0 ? 0 : predictions.elements() / rows;
-  const double width = static_cast<double>(n);
+  const double divisor = args.mean ? static_cast<double>(n) : 1.0;
+  const bool labels = targets.type == DType::kI32;
   double loss = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    double row = 0;
-    for (int64_t j = 0; j < n; ++j) {
-      const double target = static_cast<double>(targets.as<T>()[i * n + j]);
-      const double difference = static_cast<double>(predictions.as<T>()[i * n + j]) - target;
-      row += difference * difference;
-      if (dpredictions.data != nullptr) {
-        dpredictions.as<T>()[i * n + j] = static_cast<T>(2.0 * difference / width * scale);
+  VisitElementLoss(args, [&](const auto& math) {
+    for (int64_t i = 0; i < rows; ++i) {
+      double row = 0;
+      for (int64_t j = 0; j < n; ++j) {
+        const double t = labels ? BinaryTarget(args.kind, targets.as<int32_t>()[i])
+                                : static_cast<double>(targets.as<T>()[i * n + j]);
+        const double p = static_cast<double>(predictions.as<T>()[i * n + j]);
+        row += math.Value(p, t);
+        if (dpredictions.data == nullptr) continue;
+        dpredictions.as<T>()[i * n + j] = static_cast<T>(math.Gradient(p, t) / divisor * scale);
       }
+      loss += row / divisor;
     }
-    loss += row / width;
-  }
+  });
   sum.as<double>()[0] += loss;
 }
 

@@ -13,8 +13,8 @@ class Errors : public Metric {
   explicit Errors(const MetricContext& context) : outputs_(static_cast<double>(context.outputs)) {}
   int width() const override { return kSums; }
   bool counts() const override { return false; }
-  void Count(Device& device, const Outputs& outputs, Tensor targets, Tensor sums) override {
-    device.SumErrors(outputs.values, targets, sums);
+  void Count(Device& device, Tensor outputs, Tensor targets, Tensor sums) override {
+    device.SumErrors(outputs, targets, sums);
   }
 
  protected:

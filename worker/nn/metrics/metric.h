@@ -13,14 +13,6 @@
 
 namespace lockstep {
 
-// What a metric is given: a model's last output, [rows, n], and what it means.
-struct Outputs {
-  Tensor values;
-  OutputKind kind = OutputKind::kValues;
-  // In the unit of `values`: an output above it means yes.
-  double threshold = 0.5;
-};
-
 // One metric's value over a part.
 struct MetricResult {
   // The metric's kind: "accuracy".
@@ -39,19 +31,24 @@ class Metric {
   virtual int width() const = 0;
   // True: the sums are whole numbers, so the order in which they are added does not matter.
   virtual bool counts() const = 0;
-  // Adds a batch to `sums` (kF64 [width]). targets: kI32 [rows], or [rows, n] like the outputs.
-  virtual void Count(Device& device, const Outputs& outputs, Tensor targets, Tensor sums) = 0;
-  // True: the trainer gives AddGradientNorm each step's, and Count does nothing.
+  // Adds a batch to `sums` (kF64 [width]). outputs: the model's last ones, [rows, n]; targets: kI32
+  // [rows], or [rows, n] like the outputs.
+  virtual void Count(Device& device, Tensor outputs, Tensor targets, Tensor sums) = 0;
+  // True: the trainer adds each step's norm and 1 to the two sums, and Count does nothing.
   virtual bool of_gradient() const { return false; }
   // Fills in value and matrix from the sums over `rows` samples, at least 1.
   virtual void Evaluate(const double* sums, int64_t rows, MetricResult& result) const = 0;
 };
 
-// What MakeMetric may look at.
+// What is known of a model's outputs.
 struct MetricContext {
   Task task = Task::kClasses;
   // Numbers of one sample's output.
   int64_t outputs = 1;
+  // What the metrics are given.
+  OutputKind kind = OutputKind::kValues;
+  // An output above this means yes, in the outputs' own unit, where the metric says nothing else.
+  double threshold = 0.5;
 };
 
 // The registry knows every kind of MetricSpec.
