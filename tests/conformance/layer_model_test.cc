@@ -145,6 +145,7 @@ struct LossCase {
   std::string name;
   std::string head;
   std::string loss;
+  int64_t classes = 4;
 };
 std::ostream& operator<<(std::ostream& out, const LossCase& c) { return out << c.head << " with " << c.loss; }
 
@@ -159,7 +160,7 @@ TEST_P(LossInModel, GradientsAgreeWithFiniteDifferences) {
   ASSERT_TRUE(violations.empty());
   const auto model = Model::Create(device.get(), plan, FromText<v1::LossSpec>(GetParam().loss), DType::kF64, kBatch);
   (*model)->Initialize(1);
-  const Tensor x = arrays.Random({kBatch, 5}, DType::kF64, 1), labels = arrays.Labels(kBatch, 4);
+  const Tensor x = arrays.Random({kBatch, 5}, DType::kF64, 1), labels = arrays.Labels(kBatch, GetParam().classes);
   const Tensor gradient = arrays.Zeros((*model)->parameters().shape, DType::kF64);
   const Tensor stats = arrays.Zeros({(*model)->stats_width()}, DType::kF64);
   const auto loss = [&] {
@@ -194,7 +195,11 @@ INSTANTIATE_TEST_SUITE_P(
                     LossCase{"activation", "layers { dense { units: 4 activation: 'softmax' } }",
                              "sparse_categorical_crossentropy {}"},
                     LossCase{"softmax_and_more", std::string(kDense4) + "layers { softmax {} } layers { dropout {} }",
-                             "sparse_categorical_crossentropy {}"}),
+                             "sparse_categorical_crossentropy {}"},
+                    LossCase{"weighted", "layers { dense { units: 4 activation: 'softmax' } }",
+                             "sparse_categorical_crossentropy { label_smoothing: 0.1 class_weights: [1, 2, 0.5, 3] }"},
+                    LossCase{"sigmoid", "layers { dense { units: 1 activation: 'sigmoid' } }",
+                             "binary_crossentropy { label_smoothing: 0.1 }", 2}),
     [](const auto& p) { return p.param.name; });
 
 }  // namespace

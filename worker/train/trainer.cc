@@ -80,6 +80,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   flag_ = {static_cast<double*>(stats_buffer_->data()) + width, Shape{1}, DType::kF64};
   evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_,
                                            &link_->progress());
+  step_sums_.resize(static_cast<size_t>(width));
   reporter_.SetObjective(&model_->objective());
   if (model_->needs_whole_batch()) {
     LOCKSTEP_ASSIGN_OR_RETURN(whole_batch_, WholeBatch::Create(device_, model_.get(), communicator_,
@@ -223,8 +224,10 @@ absl::Status Trainer::Step(int64_t step) {
   const Tensor gradient{reducer_->sum().data(), model_->parameters().shape, DType::kF32};
   // All ranks hold the same sums, so all decide the same.
   const bool finite = std::isfinite(sums[0]) && GradientIsFinite(gradient);
+  std::ranges::copy(sums.first(width), step_sums_.begin());
   const double rate = Rate(step);
   if (finite) {
+    AddGradientNorm(gradient);
     model_->UpdateMoving(gradient);
     optimizer_->Step(*device_, model_->parameters(), gradient, rate, step);
   } else {
@@ -232,7 +235,8 @@ absl::Status Trainer::Step(int64_t step) {
     optimizer_->Skip(*device_, model_->parameters(), gradient, rate, step);
   }
   seconds.optimizer = Seconds() - before_update;
-  reporter_.AddStep(finite ? sums.first(width) : sums.first(0), finite ? place.rows : 0, seconds, state_);
+  const std::span<const double> applied = std::span(step_sums_).first(finite ? step_sums_.size() : 0);
+  reporter_.AddStep(applied, finite ? place.rows : 0, seconds, state_);
   return HitFailpoint(failpoints_, "step.after_apply");
 }
 
@@ -258,6 +262,19 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   seconds.backward += computed - loaded - forward;
   seconds.allreduce += Seconds() - computed;
   return absl::OkStatus();
+}
+
+// Before the optimizer clips it; the same on every rank.
+void Trainer::AddGradientNorm(Tensor gradient) {
+  if (!model_->objective().wants_gradient_norm()) return;
+  double squares = 0;
+  device_->Fill(flag_, 0);
+  for (const ParameterView& view : model_->parameter_views()) {
+    // A moving statistic has no gradient, only a place in its array.
+    if (view.trainable) device_->SumSquares({gradient.as<float>() + view.offset, view.shape, DType::kF32}, flag_);
+  }
+  device_->CopyToHost(&squares, flag_.data, sizeof(squares));
+  model_->objective().AddGradientNorm(std::sqrt(squares), step_sums_);
 }
 
 StepContext Trainer::ContextOf(int64_t step, const StepPlace& place) const {

@@ -88,6 +88,8 @@ class Trainer {
   // Each rank's wishes go with its first shard.
   void AddWishes(std::span<double> scalars);
   bool GradientIsFinite(Tensor gradient);
+  // To step_sums_, where a metric wants it.
+  void AddGradientNorm(Tensor gradient);
   // The step's loss or its sum of gradients is not finite, which all ranks see.
   absl::Status OnNonFinite(int64_t step, const StepPlace& place, Tensor gradient);
   // Does this rank's shards of the step again and looks where it began; what all ranks agree on, in words. A
@@ -133,6 +135,8 @@ class Trainer {
   // kF64, as wide as the objective, and one more for CheckFinite.
   Tensor stats_;
   Tensor flag_;
+  // The newest step's, see Objective.
+  std::vector<double> step_sums_;
   Reporter reporter_;
   TrainerState state_;
   std::unique_ptr<StateKeeper> keeper_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/train/worker_process.h"
 
+#include <algorithm>
 #include <unistd.h>
 
 #include <atomic>
@@ -92,7 +93,9 @@ absl::StatusOr<Loaded> Load(const v1::Welcome& welcome, Failpoints* failpoints) 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints, "data.read"));
   LOCKSTEP_ASSIGN_OR_RETURN(loaded.plan, MakePlan(welcome));
   const std::vector<std::string> roots(welcome.data_roots().begin(), welcome.data_roots().end());
-  const int64_t classes = loaded.plan.dataset.classification ? loaded.plan.model.output.elements() : 0;
+  // One output tells two classes apart.
+  const int64_t outputs = loaded.plan.model.output.elements();
+  const int64_t classes = loaded.plan.dataset.classification ? std::max<int64_t>(outputs, 2) : 0;
   LOCKSTEP_ASSIGN_OR_RETURN(loaded.dataset,
                             OpenDataset(welcome.spec().dataset(), roots, welcome.spec().seed(), classes));
   if (NeedsInitialWeights(welcome)) {

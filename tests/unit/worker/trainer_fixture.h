@@ -64,11 +64,16 @@ class LocalLink final : public CoordinatorLink {
 // Two noisy classes in eight numbers.
 class BlobDataset final : public Dataset {
  public:
-  explicit BlobDataset(int64_t samples, bool poisoned = false) : features_(samples * 8), labels_(samples) {
+  // numbers: the targets are distributions over the classes instead of class indices.
+  explicit BlobDataset(int64_t samples, bool poisoned = false, bool numbers = false)
+      : features_(samples * 8), labels_(samples), distributions_(numbers ? samples * 2 : 0) {
     const RngStream stream{99, RngPurpose::kSynthetic, 0};
     for (int64_t i = 0; i < samples; ++i) {
       labels_[i] = static_cast<int32_t>(i % 2);
       for (int j = 0; j < 8; ++j) features_[i * 8 + j] = stream.Uniform(i * 8 + j) + 0.25f * labels_[i];
+    }
+    for (size_t i = 0; i < distributions_.size(); ++i) {
+      distributions_[i] = labels_[i / 2] == static_cast<int32_t>(i % 2) ? 0.875f : 0.125f;
     }
     if (poisoned) features_[100 * 8 + 3] = std::numeric_limits<float>::infinity();
     const int64_t test = samples / 4;
@@ -81,12 +86,17 @@ class BlobDataset final : public Dataset {
 
  private:
   DataTable Part(int64_t first, int64_t count) {
-    return {.features = {features_.data() + first * 8, Shape{count, 8}, DType::kF32},
-            .targets = {labels_.data() + first, Shape{count}, DType::kI32},
-            .samples = count};
+    DataTable part{.features = {features_.data() + first * 8, Shape{count, 8}, DType::kF32},
+                   .targets = {labels_.data() + first, Shape{count}, DType::kI32},
+                   .samples = count};
+    if (!distributions_.empty()) {
+      part.targets = {distributions_.data() + first * 2, Shape{count, 2}, DType::kF32};
+    }
+    return part;
   }
   std::vector<float> features_;
   std::vector<int32_t> labels_;
+  std::vector<float> distributions_;
   Shape shape_{8};
   DataTable train_, test_;
 };
@@ -145,6 +155,8 @@ struct TrainOptions {
   int64_t first_step_of_rank_0 = -1;
   std::string snapshot_path;
   bool poisoned = false;
+  // See BlobDataset.
+  bool numbers = false;
   bool acknowledges = true;
   int64_t sends = INT64_MAX;
   v1::JobSpec spec = BlobSpec();
@@ -234,7 +246,7 @@ class TrainerTest : public ::testing::Test {
   static absl::StatusOr<Trainer::Result> TrainRank(Communicator& communicator, LocalLink& link,
                                                    const std::filesystem::path& output, const TrainOptions& options) {
     const std::unique_ptr<Dataset> dataset =
-        options.dataset ? options.dataset() : std::make_unique<BlobDataset>(1000, options.poisoned);
+        options.dataset ? options.dataset() : std::make_unique<BlobDataset>(1000, options.poisoned, options.numbers);
     const SystemClock clock;
     auto device = MakeCpuDevice(1);
     std::unique_ptr<Failpoints> failpoints;
