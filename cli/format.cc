@@ -106,14 +106,54 @@ std::string StateLine(const v1::StateChanged& change) {
   return absl::StrCat(StateName(change.state()), ": ", reason);
 }
 
+namespace {
+
+// Those that have a field of their own are shown by it, and a matrix is no figure of a line.
+std::string OtherMetrics(const google::protobuf::RepeatedPtrField<v1::MetricValue>& metrics) {
+  std::string text;
+  for (const v1::MetricValue& metric : metrics) {
+    if (metric.name() == "accuracy" || metric.name() == "r_squared" || metric.matrix_size() > 0) continue;
+    absl::StrAppendFormat(&text, "  %s %.4f", metric.name(), metric.value());
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string ConfusionTable(const v1::MetricValue& metric) {
+  constexpr int kMaxClasses = 20;
+  int classes = 0;
+  while (classes * classes < metric.matrix_size()) ++classes;
+  if (classes == 0 || classes * classes != metric.matrix_size()) return "";
+  if (classes > kMaxClasses) return absl::StrCat("of ", classes, " classes; -o json shows it whole\n");
+  int width = 3;
+  for (const double count : metric.matrix())
+    width = std::max(width, static_cast<int>(absl::StrFormat("%.0f", count).size()));
+  std::string text = absl::StrFormat("%5s", "");
+  for (int j = 0; j < classes; ++j) absl::StrAppendFormat(&text, " %*d", width, j);
+  for (int i = 0; i < classes; ++i) {
+    absl::StrAppendFormat(&text, "\n%5d", i);
+    for (int j = 0; j < classes; ++j) absl::StrAppendFormat(&text, " %*.0f", width, metric.matrix(i * classes + j));
+  }
+  return text + "\n";
+}
+
 std::string EpochLine(const v1::EpochCompleted& epoch) {
   std::string line =
       absl::StrFormat("epoch %d/%d  train loss %.4f", epoch.epoch(), epoch.total_epochs(), epoch.train_loss());
   if (epoch.has_train_accuracy()) absl::StrAppend(&line, absl::StrFormat("  acc %.4f", epoch.train_accuracy()));
+  // What is known of held-out data too is shown of that alone.
+  google::protobuf::RepeatedPtrField<v1::MetricValue> of_training;
+  for (const v1::MetricValue& metric : epoch.train_metrics()) {
+    const bool of_test = std::ranges::any_of(
+        epoch.test_metrics(), [&](const v1::MetricValue& other) { return other.name() == metric.name(); });
+    if (!of_test) *of_training.Add() = metric;
+  }
+  absl::StrAppend(&line, OtherMetrics(of_training));
   if (epoch.has_test_loss()) absl::StrAppend(&line, absl::StrFormat("  test loss %.4f", epoch.test_loss()));
   if (epoch.has_test_accuracy()) absl::StrAppend(&line, absl::StrFormat("  acc %.4f", epoch.test_accuracy()));
   if (epoch.has_test_r_squared()) absl::StrAppend(&line, absl::StrFormat("  R2 %.4f", epoch.test_r_squared()));
-  return absl::StrCat(line, absl::StrFormat("  %.2f s", epoch.epoch_seconds()));
+  return absl::StrCat(line, OtherMetrics(epoch.test_metrics()), absl::StrFormat("  %.2f s", epoch.epoch_seconds()));
 }
 
 namespace {

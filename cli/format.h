@@ -50,5 +50,7 @@ std::string StateLine(const lockstep::v1::StateChanged& change);
 
 // One epoch on one line.
 std::string EpochLine(const lockstep::v1::EpochCompleted& epoch);
+// A line for each class: how many of it were taken for which. Empty where the metric has no matrix.
+std::string ConfusionTable(const lockstep::v1::MetricValue& metric);
 
 }  // namespace lockstep::cli

@@ -193,6 +193,16 @@ class Watcher {
         *options_.out << absl::StrFormat("test R2        %.4f\n", epoch_.test_r_squared());
       }
       if (epoch_.has_test_loss()) *options_.out << absl::StrFormat("test loss      %.4f\n", epoch_.test_loss());
+      for (const v1::MetricValue& metric : epoch_.test_metrics()) {
+        if (metric.name() == "accuracy" || metric.name() == "r_squared" || metric.matrix_size() > 0) continue;
+        *options_.out << absl::StrFormat("%-14s %.4f\n", "test " + metric.name(), metric.value());
+      }
+      const bool tested = epoch_.has_test_loss();
+      for (const v1::MetricValue& metric : tested ? epoch_.test_metrics() : epoch_.train_metrics()) {
+        if (metric.matrix_size() == 0) continue;
+        *options_.out << (tested ? "test" : "train") << " samples by label (rows) and what they were taken for\n"
+                      << ConfusionTable(metric);
+      }
       *options_.out << "model          " << model_.path() << "\n"
                     << "sha256         " << model_.parameters_sha256() << std::endl;
     }

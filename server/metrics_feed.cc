@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/status_macros.h"
+#include "lockstep/v1/loss.pb.h"
 #include "server/core/job.h"
 
 namespace lockstep {
@@ -32,6 +33,15 @@ metrics::StepsSample ToSample(const v1::StepsCommitted& steps) {
     sample.data_wait_seconds = phases.data_seconds() * static_cast<double>(sample.steps);
   }
   return sample;
+}
+
+// Only kinds that there are: a worker's report must not make series without end.
+void AddMetrics(const google::protobuf::RepeatedPtrField<v1::MetricValue>& metrics, const char* split,
+                metrics::EpochSample& sample) {
+  for (const v1::MetricValue& metric : metrics) {
+    if (v1::MetricSpec::descriptor()->FindFieldByName(metric.name()) == nullptr) continue;
+    sample.metrics.push_back({.name = metric.name(), .split = split, .value = metric.value()});
+  }
 }
 
 }  // namespace
@@ -128,6 +138,9 @@ void MetricsFeed::Feed(const std::string& job_id, const v1::JobEvent& event) {
       if (epoch.has_test_loss()) sample.test_loss = epoch.test_loss();
       if (epoch.has_test_accuracy()) sample.test_accuracy = epoch.test_accuracy();
       if (epoch.has_test_r_squared()) sample.test_r_squared = epoch.test_r_squared();
+      sample.learning_rate = epoch.learning_rate();
+      AddMetrics(epoch.train_metrics(), "train", sample);
+      AddMetrics(epoch.test_metrics(), "test", sample);
       return metrics_->AddEpoch(job_id, sample);
     }
     case v1::JobEvent::kWorkerChanged: {

@@ -42,7 +42,7 @@ absl::StatusOr<ModelPlan> Plan(const v1::JobSpec& job, const std::string& path) 
   Violations violations;
   ModelPlan plan = PlanModel(job.model(), Shape(std::span(dims.data(), static_cast<size_t>(dims.size()))), violations);
   if (violations.empty()) CheckLoss(job, nullptr, &plan, violations);
-  if (violations.empty()) CheckMetrics(job, nullptr, &plan, violations);
+  if (violations.empty()) CheckMetrics(job, &plan, violations);
   if (violations.empty()) return plan;
   const Violation& first = violations.list().front();
   return Bad(path, absl::StrCat(first.field, ": ", first.description));

@@ -47,6 +47,10 @@ struct Metrics::Impl {
   Family<Gauge>& rate =
       MakeGauge(registry, "lockstep_train_samples_per_second", "Training speed over the newest report.");
   Family<Gauge>& epoch = MakeGauge(registry, "lockstep_train_epoch", "Epochs completed.");
+  Family<Gauge>& learning_rate =
+      MakeGauge(registry, "lockstep_train_learning_rate", "Learning rate of the newest epoch's last step.");
+  Family<Gauge>& job_metric = MakeGauge(registry, "lockstep_train_metric",
+                                        "The job's metrics over the newest epoch, by name: split is train or test.");
   Family<Gauge>& phase =
       MakeGauge(registry, "lockstep_step_phase_seconds", "Mean seconds of one step on rank 0 by phase.");
   Family<Counter>& data_wait = MakeCounter(registry, "lockstep_train_data_wait_seconds_total",
@@ -124,6 +128,10 @@ void Metrics::AddEpoch(const std::string& job_id, const EpochSample& sample) {
   if (sample.test_loss) impl_->Of(impl_->loss, job_id, {{"split", "test"}}).Set(*sample.test_loss);
   if (sample.test_accuracy) impl_->Of(impl_->accuracy, job_id, {{"split", "test"}}).Set(*sample.test_accuracy);
   if (sample.test_r_squared) impl_->Of(impl_->r_squared, job_id, {{"split", "test"}}).Set(*sample.test_r_squared);
+  impl_->Of(impl_->learning_rate, job_id).Set(sample.learning_rate);
+  for (const MetricSample& m : sample.metrics) {
+    impl_->Of(impl_->job_metric, job_id, {{"name", m.name}, {"split", m.split}}).Set(m.value);
+  }
 }
 
 void Metrics::SetWorkersUp(const std::string& job_id, int count) {

@@ -27,11 +27,20 @@ struct StepsSample {
   // Over all steps of the range.
   double data_wait_seconds = 0;
 };
+// One of the job's own metrics. Names come from a fixed list: each is a series.
+struct MetricSample {
+  std::string name;
+  // "train" or "test".
+  std::string split;
+  double value = 0;
+};
 struct EpochSample {
   int64_t epoch = 0;
   std::optional<double> test_loss;
   std::optional<double> test_accuracy;
   std::optional<double> test_r_squared;
+  double learning_rate = 0;
+  std::vector<MetricSample> metrics;
 };
 
 // What may go wrong in a job without ending it.

@@ -39,6 +39,11 @@ void CompareSpecs(const v1::JobSpec& spec, const v1::JobSpec& other, int logical
   compare("schedule", spec.schedule(), other.schedule());
   compare("training", WhatCounts(spec, logical_shards), WhatCounts(other, logical_shards));
   if (spec.seed() != other.seed()) violations.Add("seed", text);
+  // A checkpoint holds their sums.
+  const bool same_metrics =
+      std::equal(spec.metrics().begin(), spec.metrics().end(), other.metrics().begin(), other.metrics().end(),
+                 [](const v1::MetricSpec& a, const v1::MetricSpec& b) { return MessageDifferencer::Equals(a, b); });
+  if (!same_metrics) violations.Add("metrics", text);
 }
 
 void FindStart(const store::Store& store, const store::JobRow& other, Submission& submission, Violations& violations) {

@@ -59,7 +59,7 @@ absl::Status CheckTargets(const TrainedModel& model, const DataTable& table) {
                          .classes = classes};
   Violations violations;
   CheckLoss(model.job, &info, &model.plan, violations);
-  CheckMetrics(model.job, &info, &model.plan, violations);
+  CheckMetrics(model.job, &model.plan, violations);
   return violations.empty() ? absl::OkStatus() : Refused(violations);
 }
 

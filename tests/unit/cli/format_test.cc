@@ -76,6 +76,47 @@ TEST(FormatTest, AChangeOfStateSaysWhy) {
             "failed: no progress through 1 restarts:\n  (1) rank 0 died; mpirun ended\n  (2) it hung");
 }
 
+TEST(FormatTest, AnEpochsLineHasTheMetricsThatWereAskedFor) {
+  v1::EpochCompleted epoch;
+  epoch.set_epoch(2);
+  epoch.set_total_epochs(3);
+  epoch.set_train_loss(0.5);
+  epoch.set_train_accuracy(0.75);
+  epoch.set_test_loss(0.25);
+  epoch.set_test_accuracy(0.875);
+  epoch.set_epoch_seconds(1.5);
+  const auto add = [](auto* metrics, const std::string& name, double value) -> v1::MetricValue& {
+    v1::MetricValue& metric = *metrics->Add();
+    metric.set_name(name);
+    metric.set_value(value);
+    return metric;
+  };
+  EXPECT_EQ(EpochLine(epoch), "epoch 2/3  train loss 0.5000  acc 0.7500  test loss 0.2500  acc 0.8750  1.50 s");
+  add(epoch.mutable_train_metrics(), "accuracy", 0.75);
+  add(epoch.mutable_train_metrics(), "auc", 0.6);
+  add(epoch.mutable_train_metrics(), "gradient_norm", 2);
+  add(epoch.mutable_test_metrics(), "accuracy", 0.875);
+  add(epoch.mutable_test_metrics(), "auc", 0.7);
+  add(epoch.mutable_test_metrics(), "confusion_matrix", 0.875).add_matrix(1);
+  EXPECT_EQ(EpochLine(epoch),
+            "epoch 2/3  train loss 0.5000  acc 0.7500  gradient_norm 2.0000  test loss 0.2500  acc 0.8750  "
+            "auc 0.7000  1.50 s");
+}
+
+TEST(FormatTest, AConfusionMatrixLinesUp) {
+  v1::MetricValue metric;
+  EXPECT_EQ(ConfusionTable(metric), "");
+  for (const double count : {1234, 5, 0, 42}) metric.add_matrix(count);
+  EXPECT_EQ(ConfusionTable(metric),
+            "         0    1\n"
+            "    0 1234    5\n"
+            "    1    0   42\n");
+  metric.add_matrix(1);
+  EXPECT_EQ(ConfusionTable(metric), "");
+  for (int i = 0; i < 100 * 100 - 5; ++i) metric.add_matrix(0);
+  EXPECT_NE(ConfusionTable(metric).find("100 classes"), std::string::npos);
+}
+
 TEST(FormatTest, LossCurveFallsFromLeftToRight) {
   std::vector<std::pair<double, double>> points;
   for (int i = 1; i <= 200; ++i) points.push_back({i * 10.0, 2.0 * std::exp(-i / 40.0)});

@@ -117,6 +117,22 @@ TEST_F(WatchTest, ReconnectsAndEndsWithTheSummary) {
   EXPECT_THAT(out_.str(), HasSubstr("/results/model.safetensors"));
 }
 
+TEST_F(WatchTest, TheSummaryHasTheMetricsAndTheMatrix) {
+  v1::EpochCompleted& epoch = *Event().mutable_epoch_completed();
+  epoch.set_test_loss(0.5);
+  v1::MetricValue& f1 = *epoch.add_test_metrics();
+  f1.set_name("f1_score");
+  f1.set_value(0.625);
+  v1::MetricValue& matrix = *epoch.add_test_metrics();
+  matrix.set_name("confusion_matrix");
+  for (const double count : {7, 1, 2, 9}) matrix.add_matrix(count);
+  State(v1::JOB_STATE_SUCCEEDED, "");
+  EXPECT_EQ(WatchCommand(options_, "job-1", nullptr), kOk);
+  EXPECT_THAT(out_.str(), HasSubstr("test f1_score  0.6250\n"));
+  EXPECT_THAT(out_.str(), HasSubstr("test samples by label (rows)"));
+  EXPECT_THAT(out_.str(), HasSubstr("    1   2   9\n"));
+}
+
 TEST_F(WatchTest, ARestartGoesBackAndWarningsAreOneLine) {
   options_.width = 100;
   v1::Warning& warning = *Event().mutable_warning();

@@ -121,6 +121,25 @@ TEST_F(MetricsFeedTest, CountsFaultsByKindFromZero) {
   EXPECT_THAT(Lines(), HasSubstr("lockstep_step_phase_seconds{job_id=\"a\",phase=\"lease\"} 0.25\n"));
 }
 
+TEST_F(MetricsFeedTest, AnEpochsMetricsAreSeriesOfAFixedListOfNames) {
+  Add("a");
+  v1::JobEvent event;
+  v1::EpochCompleted& epoch = *event.mutable_epoch_completed();
+  epoch.set_learning_rate(0.25);
+  const auto add = [](v1::MetricValue* metric, const std::string& name, double value) {
+    metric->set_name(name);
+    metric->set_value(value);
+  };
+  add(epoch.add_train_metrics(), "gradient_norm", 2);
+  add(epoch.add_test_metrics(), "f1_score", 0.5);
+  add(epoch.add_test_metrics(), "made_up", 1);
+  Event("a", event);
+  EXPECT_THAT(Lines(), HasSubstr("lockstep_train_learning_rate{job_id=\"a\"} 0.25\n"));
+  EXPECT_THAT(Lines(), HasSubstr("lockstep_train_metric{job_id=\"a\",name=\"gradient_norm\",split=\"train\"} 2\n"));
+  EXPECT_THAT(Lines(), HasSubstr("lockstep_train_metric{job_id=\"a\",name=\"f1_score\",split=\"test\"} 0.5\n"));
+  EXPECT_THAT(Lines(), Not(HasSubstr("made_up")));
+}
+
 TEST_F(MetricsFeedTest, AReplayGivesWhatWasThereBefore) {
   Add("a");
   State("a", v1::JOB_STATE_STARTING, 1);

@@ -77,7 +77,7 @@ class Probabilities {
   }
   T operator[](int64_t j) const {
     if (kind_ == OutputKind::kSoftmax) return math::Exp(y_[j] - max_) / sum_;
-    return kind_ == OutputKind::kSigmoid ? SigmoidMath::Forward(y_[j]) : y_[j];
+    return kind_ == OutputKind::kSigmoid ? SigmoidMath{}.Forward(y_[j]) : y_[j];
   }
 
  private:
