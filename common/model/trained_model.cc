@@ -132,6 +132,18 @@ absl::StatusOr<std::string> TrainedModelFile(const std::string& path) {
     const fs::path file = fs::path(path) / name;
     if (fs::is_regular_file(file, error)) return file.native();
   }
+  // What `lockstep run --out` leaves: the state of a coordinator that had one job.
+  std::vector<std::string> models;
+  for (const fs::directory_entry& job : fs::directory_iterator(fs::path(path) / "jobs", error)) {
+    const fs::path file = job.path() / "model.safetensors";
+    if (fs::is_regular_file(file, error)) models.push_back(file.native());
+  }
+  if (models.size() == 1) return models[0];
+  if (models.size() > 1) {
+    std::ranges::sort(models);
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": holds the models of ", models.size(), " jobs; name one, for example ", models[0]));
+  }
   return absl::NotFoundError(absl::StrCat(path, ": holds no model.safetensors; has its job ended?"));
 }
 

@@ -57,6 +57,15 @@ TEST_F(TrainedModelTest, ReadsBackWhatRebuildsTheModel) {
   }
 }
 
+TEST_F(TrainedModelTest, IsFoundInTheFolderOfARunWithOneJob) {
+  Save(Metadata());
+  for (const char* job : {"jobs/a-1", "jobs/b-2"}) std::filesystem::create_directories(folder_ / job);
+  std::filesystem::rename(Path("model.safetensors"), folder_ / "jobs/a-1/model.safetensors");
+  EXPECT_EQ(TrainedModelFile(folder_).value(), Path("jobs/a-1/model.safetensors"));
+  std::filesystem::copy(Path("jobs/a-1/model.safetensors"), Path("jobs/b-2/model.safetensors"));
+  EXPECT_THAT(std::string(TrainedModelFile(folder_).status().message()), HasSubstr("jobs/a-1/model.safetensors"));
+}
+
 TEST_F(TrainedModelTest, SaysNothingOfWhereAndHowItWasTrained) {
   v1::JobSpec other = Spec();
   other.set_name("b");
