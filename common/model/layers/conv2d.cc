@@ -8,7 +8,9 @@ namespace lockstep {
 
 namespace {
 
-WindowSpec WindowOf(const v1::Conv2dLayer& conv, const std::string& field) {
+// The two kinds of convolution have the same fields, as have the two of pooling.
+template <typename Convolution>
+WindowSpec KernelWindow(const Convolution& conv, const std::string& field) {
   return {.field = field,
           .size_name = "kernel_size",
           .size = conv.kernel_size(),
@@ -18,30 +20,8 @@ WindowSpec WindowOf(const v1::Conv2dLayer& conv, const std::string& field) {
           .dilation_rate = &conv.dilation_rate()};
 }
 
-WindowSpec WindowOf(const v1::DepthwiseConv2dLayer& conv, const std::string& field) {
-  return {.field = field,
-          .size_name = "kernel_size",
-          .size = conv.kernel_size(),
-          .strides = conv.strides(),
-          .padding = conv.padding(),
-          .explicit_padding = conv.explicit_padding(),
-          .dilation_rate = &conv.dilation_rate()};
-}
-
-WindowSpec WindowOf(const v1::MaxPooling2dLayer& pool, const std::string& field) {
-  return {.field = field,
-          .size_name = "pool_size",
-          .size = pool.pool_size(),
-          .strides = pool.strides(),
-          .padding = pool.padding(),
-          .explicit_padding = pool.explicit_padding(),
-          .dilation_rate = nullptr,
-          .default_size = 2,
-          .stride_is_size = true,
-          .bounded_padding = true};
-}
-
-WindowSpec WindowOf(const v1::AveragePooling2dLayer& pool, const std::string& field) {
+template <typename PoolingLayer>
+WindowSpec PoolWindow(const PoolingLayer& pool, const std::string& field) {
   return {.field = field,
           .size_name = "pool_size",
           .size = pool.pool_size(),
@@ -97,7 +77,7 @@ void DescribeConv2d(LayerPlan& plan, Violations& violations) {
   const std::string field = plan.field + ".conv2d";
   if (!CheckImage(plan, violations)) return;
   const size_t before = violations.count();
-  const WindowPlan window = PlanWindow(WindowOf(conv, field), plan.input, violations);
+  const WindowPlan window = PlanWindow(KernelWindow(conv, field), plan.input, violations);
   const int64_t channels = plan.input[0], groups = conv.groups() == 0 ? 1 : conv.groups();
   if (conv.filters() < 1 || conv.filters() > kMaxTensorElements) {
     violations.Add(field + ".filters", absl::StrCat("is ", conv.filters(), "; give the output's channels, at least 1"));
@@ -126,7 +106,7 @@ void DescribeDepthwiseConv2d(LayerPlan& plan, Violations& violations) {
   const std::string field = plan.field + ".depthwise_conv2d";
   if (!CheckImage(plan, violations)) return;
   const size_t before = violations.count();
-  const WindowPlan window = PlanWindow(WindowOf(conv, field), plan.input, violations);
+  const WindowPlan window = PlanWindow(KernelWindow(conv, field), plan.input, violations);
   const int64_t multiplier = conv.depth_multiplier() == 0 ? 1 : conv.depth_multiplier();
   const int64_t dims[] = {plan.input[0], multiplier};
   const int64_t filters = CheckedElements(dims, kMaxTensorElements);
@@ -152,7 +132,7 @@ void DescribeMaxPooling2d(LayerPlan& plan, Violations& violations) {
   if (!CheckImage(plan, violations)) return;
   const size_t before = violations.count();
   const WindowPlan window =
-      PlanWindow(WindowOf(plan.spec.max_pooling2d(), plan.field + ".max_pooling2d"), plan.input, violations);
+      PlanWindow(PoolWindow(plan.spec.max_pooling2d(), plan.field + ".max_pooling2d"), plan.input, violations);
   if (violations.count() == before) SetOutput(plan, plan.input[0], window, violations);
 }
 
@@ -160,7 +140,7 @@ void DescribeAveragePooling2d(LayerPlan& plan, Violations& violations) {
   if (!CheckImage(plan, violations)) return;
   const size_t before = violations.count();
   const WindowPlan window =
-      PlanWindow(WindowOf(plan.spec.average_pooling2d(), plan.field + ".average_pooling2d"), plan.input, violations);
+      PlanWindow(PoolWindow(plan.spec.average_pooling2d(), plan.field + ".average_pooling2d"), plan.input, violations);
   if (violations.count() == before) SetOutput(plan, plan.input[0], window, violations);
 }
 
@@ -176,13 +156,13 @@ WindowPlan WindowOf(const LayerPlan& plan) {
   Violations none;
   switch (plan.spec.kind_case()) {
     case v1::LayerSpec::kConv2D:
-      return PlanWindow(WindowOf(plan.spec.conv2d(), ""), plan.input, none);
+      return PlanWindow(KernelWindow(plan.spec.conv2d(), ""), plan.input, none);
     case v1::LayerSpec::kDepthwiseConv2D:
-      return PlanWindow(WindowOf(plan.spec.depthwise_conv2d(), ""), plan.input, none);
+      return PlanWindow(KernelWindow(plan.spec.depthwise_conv2d(), ""), plan.input, none);
     case v1::LayerSpec::kMaxPooling2D:
-      return PlanWindow(WindowOf(plan.spec.max_pooling2d(), ""), plan.input, none);
+      return PlanWindow(PoolWindow(plan.spec.max_pooling2d(), ""), plan.input, none);
     case v1::LayerSpec::kAveragePooling2D:
-      return PlanWindow(WindowOf(plan.spec.average_pooling2d(), ""), plan.input, none);
+      return PlanWindow(PoolWindow(plan.spec.average_pooling2d(), ""), plan.input, none);
     default:
       // The window is the whole image.
       return {.size = {plan.input[1], plan.input[2]}, .output = {1, 1}};
