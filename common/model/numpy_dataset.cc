@@ -98,6 +98,16 @@ absl::Status CheckNumpyTargets(const NumpyColumn& targets, const NumpyColumn& fe
                 absl::StrCat(name, " and those behind it"), targets.rows);
 }
 
+absl::StatusOr<NumpyColumns> OpenNumpyColumns(const NumpyPatterns& features, const NumpyPatterns& targets,
+                                              const std::vector<std::string>& roots) {
+  NumpyColumns part;
+  LOCKSTEP_ASSIGN_OR_RETURN(part.features, OpenNumpyColumn(features, roots));
+  LOCKSTEP_RETURN_IF_ERROR(CheckNumpyFeatures(part.features));
+  LOCKSTEP_ASSIGN_OR_RETURN(part.targets, OpenNumpyColumn(targets, roots));
+  LOCKSTEP_RETURN_IF_ERROR(CheckNumpyTargets(part.targets, part.features));
+  return part;
+}
+
 bool AreClassIndices(const NumpyColumn& targets) { return IsInteger(targets.dtype) && targets.row.elements() == 1; }
 
 }  // namespace lockstep

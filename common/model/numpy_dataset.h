@@ -48,6 +48,13 @@ absl::Status CheckNumpyFeatures(const NumpyColumn& features);
 // arrays, each has as many rows as its counterpart.
 absl::Status CheckNumpyTargets(const NumpyColumn& targets, const NumpyColumn& features);
 
+// Samples and targets of one part, opened and checked.
+struct NumpyColumns {
+  NumpyColumn features, targets;
+};
+absl::StatusOr<NumpyColumns> OpenNumpyColumns(const NumpyPatterns& features, const NumpyPatterns& targets,
+                                              const std::vector<std::string>& roots);
+
 // Whole numbers, one for each sample: class indices. Else the targets are numbers.
 bool AreClassIndices(const NumpyColumn& targets);
 

@@ -145,10 +145,9 @@ class NumpyTables final : public ArrayTables {
  private:
   absl::Status LoadPart(const v1::NumpyDataset& spec, const NumpyPatterns& features, const NumpyPatterns& targets,
                         const TableOptions& options, Part& part) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const NumpyColumn x, OpenNumpyColumn(features, options.roots));
-    LOCKSTEP_RETURN_IF_ERROR(CheckNumpyFeatures(x));
-    LOCKSTEP_ASSIGN_OR_RETURN(const NumpyColumn y, OpenNumpyColumn(targets, options.roots));
-    LOCKSTEP_RETURN_IF_ERROR(CheckNumpyTargets(y, x));
+    LOCKSTEP_ASSIGN_OR_RETURN(const NumpyColumns opened, OpenNumpyColumns(features, targets, options.roots));
+    const NumpyColumn& x = opened.features;
+    const NumpyColumn& y = opened.targets;
     sample_ = x.row;
     const int64_t width = x.row.elements(), target_width = AreClassIndices(y) ? 0 : y.row.elements();
     const bool bytes = x.dtype == NpyType::kU8;

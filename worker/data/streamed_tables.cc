@@ -118,10 +118,9 @@ class StreamedNumpy final : public StreamedTables {
  private:
   absl::Status LoadPart(const v1::NumpyDataset& spec, const NumpyPatterns& features, const NumpyPatterns& targets,
                         const TableOptions& options, Part& part) {
-    LOCKSTEP_ASSIGN_OR_RETURN(const NumpyColumn x, OpenNumpyColumn(features, options.roots));
-    LOCKSTEP_RETURN_IF_ERROR(CheckNumpyFeatures(x));
-    LOCKSTEP_ASSIGN_OR_RETURN(const NumpyColumn y, OpenNumpyColumn(targets, options.roots));
-    LOCKSTEP_RETURN_IF_ERROR(CheckNumpyTargets(y, x));
+    LOCKSTEP_ASSIGN_OR_RETURN(const NumpyColumns opened, OpenNumpyColumns(features, targets, options.roots));
+    const NumpyColumn& x = opened.features;
+    const NumpyColumn& y = opened.targets;
     sample_ = x.row;
     LOCKSTEP_RETURN_IF_ERROR(CheckNoArchive(x));
     LOCKSTEP_RETURN_IF_ERROR(CheckNoArchive(y));
