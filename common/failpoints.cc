@@ -42,7 +42,9 @@ std::string Failpoints::Parse(const std::vector<std::string>& words, Point* poin
   for (size_t i = 2; i < words.size(); ++i) {
     const std::pair<std::string, std::string> option = absl::StrSplit(words[i], absl::MaxSplits('=', 1));
     const bool good = (option.first == "rank" && absl::SimpleAtoi(option.second, &point->rank) && point->rank >= 0) ||
-                      (option.first == "hit" && absl::SimpleAtoi(option.second, &point->hit) && point->hit >= 1);
+                      (option.first == "hit" && absl::SimpleAtoi(option.second, &point->hit) && point->hit >= 1) ||
+                      words[i] == "always";
+    point->always |= words[i] == "always";
     if (!good) return absl::StrCat("not understood: ", words[i]);
   }
   return "";
@@ -80,7 +82,8 @@ absl::Status Failpoints::Hit(std::string_view name) {
     bool ends = false;
     for (Point& point : points_) {
       if (point.name != name || (point.rank >= 0 && point.rank != rank_)) continue;
-      if (++point.seen != point.hit || ends || !Claim(point)) continue;
+      ++point.seen;
+      if (ends || !Due(point)) continue;
       acting.push_back(&point);
       ends = point.action == Action::kKill || point.action == Action::kExit;
     }
@@ -88,6 +91,11 @@ absl::Status Failpoints::Hit(std::string_view name) {
   absl::Status status;
   for (const Point* point : acting) status.Update(Act(*point));
   return status;
+}
+
+bool Failpoints::Due(const Point& point) const {
+  if (point.always) return point.seen >= point.hit;
+  return point.seen == point.hit && Claim(point);
 }
 
 bool Failpoints::Claim(const Point& point) const {

@@ -3,11 +3,12 @@
 // one a place costs a look at a null pointer.
 //
 // The file has one line a failpoint, "#" begins a comment:
-//   NAME ACTION [rank=R] [hit=N]
+//   NAME ACTION [rank=R] [hit=N] [always]
 // ACTION: kill (SIGKILL to the own process), stop (SIGSTOP), exit (with code 1), error (where the place
 // can return one), delay=MILLISECONDS, wait=PATH (until the file exists). It acts at the N-th time
 // (default 1) that one process of rank R (default: any) comes by, once for all processes that share the
 // file: what has acted is noted in the folder FILE.fired, by its line. Remove that to arm the file again.
+// With "always" it acts in every process, each time from the N-th on, and nothing is noted.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +42,7 @@ class Failpoints {
     int64_t milliseconds = 0;
     int rank = -1;
     int64_t hit = 1;
+    bool always = false;
     int64_t seen = 0;
     int line = 0;
   };
@@ -48,6 +50,8 @@ class Failpoints {
   Failpoints(std::string path, int rank) : path_(std::move(path)), rank_(rank) {}
   // What is wrong with the line; empty: nothing.
   static std::string Parse(const std::vector<std::string>& words, Point* point);
+  // This visit, already counted, is the point's.
+  bool Due(const Point& point) const;
   // True for the first process that asks.
   bool Claim(const Point& point) const;
   absl::Status Act(const Point& point) const;

@@ -57,7 +57,7 @@ def outage(lab, row, count, away_seconds):
 
     with lab.coordinator() as coordinator:
         # Time to know the pace, and enough after it to see that it goes on.
-        lab.strike(row, coordinator, count, strike, seconds=max(lab.seconds, 1.3 * away_seconds + 5))
+        lab.strike(row, coordinator, count, strike, lasts=away_seconds + 4)
     if shares:
         row.notes.append(f"away for {away_seconds:g} s; speed meanwhile, of that before: at least {min(shares):.0%}")
 
@@ -93,7 +93,7 @@ def jump_clock(lab, row, count):
         run.kept_generation(generation)
 
     with lab.coordinator(environment=environment) as coordinator:
-        lab.strike(row, coordinator, count, strike)
+        lab.strike(row, coordinator, count, strike, lasts=2)
         set_offset(0)
         # Killed, it would leave the library's shared memory behind.
         coordinator.stop()
@@ -123,7 +123,7 @@ def slow_watcher(lab, row, count, watchers=20):
         run.kept_generation(generation)
 
     with lab.coordinator() as coordinator:
-        lab.strike(row, coordinator, count, strike, seconds=max(lab.seconds, 6))
+        lab.strike(row, coordinator, count, strike, lasts=6)
     if grown:
         row.notes.append(f"{watchers} watchers that do not read: the coordinator grew by at most "
                          f"{max(grown) / (1 << 20):.1f} MiB")

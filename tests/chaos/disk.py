@@ -109,7 +109,7 @@ def disk_full(lab, row, count):
     folder = lab.root / "small-disk"
     try:
         with small_disk(folder), lab.coordinator(state_dir=folder / "state") as coordinator:
-            lab.strike(row, coordinator, count, strike, checkpoint_steps=CHECKPOINT_STEPS)
+            lab.strike(row, coordinator, count, strike, lasts=4, checkpoint_steps=CHECKPOINT_STEPS)
     except subprocess.CalledProcessError as error:
         row.not_run = f"no tmpfs can be mounted here: {error.stderr}"
     row.notes.append(f"checkpoints that failed meanwhile and were told: {max(warned, default=0)}")

@@ -21,6 +21,8 @@ from watcher import Watcher
 SHARDS = 4
 # No strike after this share of a job, so that each one's recovery is still seen.
 LAST_STRIKE = 0.8
+# No step is faster, so that a job lasts as long as is asked for on a fast machine too.
+STEP_SECONDS = 0.001
 STEPS_PER_EPOCH = 250
 BATCH = 32
 DIGEST_STEPS = 100
@@ -46,7 +48,7 @@ class Lab:
     def __init__(self, seed, workers, seconds):
         self.seed = seed
         self.workers = workers
-        # How long an undisturbed job is to last.
+        # How long an undisturbed job is to last, at the least.
         self.seconds = seconds
         self.random = random.Random(seed)
         self._folder = tempfile.TemporaryDirectory(prefix="lockstep-chaos-data-")
@@ -57,7 +59,8 @@ class Lab:
         commands = subprocess.run([harness.BIN / "lockstep", "--help"], capture_output=True, text=True, check=True)
         self.can_audit = re.search(r"^  audit\b", commands.stdout, re.MULTILINE) is not None
         self._undisturbed = {}
-        self._epoch_seconds = None
+        self._pace = self.root / "pace"
+        self._pace.write_text(f"step.forward delay={round(1000 * STEP_SECONDS)} always\n")
 
     def close(self):
         tempfile.tempdir = None
@@ -75,42 +78,40 @@ class Lab:
     @contextlib.contextmanager
     def coordinator(self, **options):
         options.setdefault("listen", f"127.0.0.1:{free_port()}")
+        if "--failpoints" not in options.get("options", []):
+            options["options"] = [*options.get("options", []), "--failpoints", self._pace]
         with Coordinator([self.root], **options) as coordinator:
             yield coordinator
 
-    def epochs_for(self, seconds):
-        if self._epoch_seconds is None:
-            with self.coordinator() as coordinator:
-                done = coordinator.train(self.spec("pace", 4, 2))
-                events = coordinator.events(done["jobId"])
-            # The first epoch warms up.
-            paces = [float(e["epochCompleted"]["epochSeconds"]) for e in events if "epochCompleted" in e][1:]
-            self._epoch_seconds = sum(paces) / len(paces)
-        return max(3, math.ceil(seconds / self._epoch_seconds))
+    @staticmethod
+    def epochs_for(seconds):
+        return max(3, math.ceil(seconds / STEP_SECONDS / STEPS_PER_EPOCH))
 
     def undisturbed(self, epochs):
-        """SHA-256 of the model that so many epochs give when nothing happens, and how long they took."""
+        """SHA-256 of the model that so many epochs give when nothing happens."""
         if epochs not in self._undisturbed:
-            with self.coordinator() as coordinator:
-                began = time.monotonic()
+            # Nobody waits for it: at full speed.
+            with Coordinator([self.root]) as coordinator:
                 done = coordinator.train(self.spec("undisturbed", epochs, self.workers[0]), seconds=1800)
-                self._undisturbed[epochs] = (model_sha256(done), time.monotonic() - began)
+                self._undisturbed[epochs] = model_sha256(done)
         return self._undisturbed[epochs]
 
     def start(self, coordinator, row, seconds=None, steps=None, workers=None, checkpoint_steps=0):
-        """Submits a job of about so many seconds, or of exactly so many steps, and watches it."""
+        """Submits a job of at least so many seconds, or of exactly so many steps, and watches it."""
         epochs = steps // STEPS_PER_EPOCH if steps else self.epochs_for(seconds or self.seconds)
-        expected, _ = self.undisturbed(epochs)
+        expected = self.undisturbed(epochs)
         workers = workers or self.random.choice(self.workers)
         return Run(self, coordinator, row, self.spec(f"chaos-{row.fault}"[:40], epochs, workers, checkpoint_steps),
                    expected)
 
-    def strike(self, row, coordinator, count, strike, **options):
+    def strike(self, row, coordinator, count, strike, lasts=0.0, **options):
         """Injects `count` faults into as many jobs as that takes. `strike(run)` does one and waits until it is
-        over."""
+        over; training goes on for up to `lasts` seconds meanwhile."""
+        # Each job has room for one at least.
+        options["seconds"] = max(options.get("seconds", self.seconds), 2 + 2 * lasts)
         while row.count < count and not row.problems:
             with self.job(row, coordinator, **options) as run:
-                while row.count < count and run.wait_for_room(self.random.uniform(0.0, 0.6)):
+                while row.count < count and run.wait_for_room(self.random.uniform(0.0, 0.6), lasts):
                     strike(run)
                     row.count += 1
 
@@ -150,13 +151,15 @@ class Run:
     def committed(self):
         return max((c.end for c in self.watcher.commits()), default=0)
 
-    def wait_for_room(self, pause):
-        """Lets the newest group commit, and run on for `pause` seconds. False: too late for another strike."""
+    def wait_for_room(self, pause, lasts=0.0):
+        """Lets the newest group commit, and run on for `pause` seconds. False: too late for another strike, through
+        which training goes on for `lasts` seconds."""
         generation = self.watcher.state()[2]
         self.watcher.wait("the group commits a step",
                           lambda: self.generation() >= max(1, generation) or self._over(), 60)
         self.watcher.pause(pause)
-        return not self._over() and self.committed() < LAST_STRIKE * self.total
+        last = min(LAST_STRIKE * self.total, self.total - lasts / STEP_SECONDS)
+        return not self._over() and self.committed() < last
 
     def _over(self):
         return self.watcher.ended or self.watcher.state()[0] in (

@@ -96,7 +96,7 @@ def partition(lab, row, count, shortest, longest):
     try:
         options = ["--worker-listen", f"{link.here}:{PORT}", "--insecure", "--mpirun", link.mpirun]
         with lab.coordinator(options=options) as coordinator:
-            lab.strike(row, coordinator, count, strike, seconds=max(lab.seconds, 2 * longest + 4))
+            lab.strike(row, coordinator, count, strike, lasts=longest + 1)
     finally:
         link.close()
     row.notes.append(f"cuts of {shortest:g} to {longest:g} s, both ways, one way and flapping; "

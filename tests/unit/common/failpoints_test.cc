@@ -116,6 +116,16 @@ TEST_F(FailpointsTest, TwoLinesOfOnePlaceActEach) {
   EXPECT_TRUE(failpoints->Hit("a").ok());
 }
 
+TEST_F(FailpointsTest, AlwaysActsInEveryProcessFromItsTurnOn) {
+  Write("a error hit=2 always\n");
+  for (const auto& failpoints : {Load(0), Load(1)}) {
+    EXPECT_TRUE(failpoints->Hit("a").ok());
+    EXPECT_FALSE(failpoints->Hit("a").ok());
+    EXPECT_FALSE(failpoints->Hit("a").ok());
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(path() + ".fired"));
+}
+
 TEST_F(FailpointsTest, AProcessThatEndsUsesUpOneLine) {
   Write("a kill\na exit\na kill\n");
   EXPECT_EQ(StatusOfChild("a"), SIGKILL);
