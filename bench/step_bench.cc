@@ -40,12 +40,12 @@ class Memory {
   std::vector<std::unique_ptr<Buffer>> buffers_;
 };
 
-void RunStep(benchmark::State& state, const std::vector<int64_t>& widths, const std::string& activation, double dropout,
-             const v1::OptimizerSpec& optimizer_spec) {
+void RunModel(benchmark::State& state, const v1::ModelSpec& spec, const Shape& sample,
+              const v1::OptimizerSpec& optimizer_spec) {
   const int64_t rows = state.range(0);
   const std::unique_ptr<Device> device = MakeCpuDevice(1);
   Violations violations;
-  const ModelPlan plan = PlanModel(Mlp(widths, activation, dropout), Shape{widths.front()}, violations);
+  const ModelPlan plan = PlanModel(spec, sample, violations);
   v1::LossSpec loss;
   loss.mutable_sparse_categorical_crossentropy()->set_from_logits(true);
   const auto model = Model::Create(device.get(), plan, loss, DType::kF32, rows).value();
@@ -53,9 +53,11 @@ void RunStep(benchmark::State& state, const std::vector<int64_t>& widths, const 
   const int64_t elements = model->parameters().elements();
   const auto optimizer = MakeOptimizer(optimizer_spec, *device, elements, DType::kF32).value();
   Memory memory(device.get());
-  Batch batch{memory.Take({rows, widths.front()}, DType::kF32), memory.Take({rows}, DType::kI32), rows};
+  std::vector<int64_t> dims{rows};
+  dims.insert(dims.end(), sample.dims().begin(), sample.dims().end());
+  Batch batch{memory.Take(Shape(dims), DType::kF32), memory.Take({rows}, DType::kI32), rows};
   device->RandomUniform(batch.inputs, {.seed = 2}, 0.0, 1.0);
-  for (int64_t i = 0; i < rows; ++i) batch.targets.as<int32_t>()[i] = static_cast<int32_t>(i % widths.back());
+  for (int64_t i = 0; i < rows; ++i) batch.targets.as<int32_t>()[i] = static_cast<int32_t>(i % plan.output.elements());
   const Tensor gradient = memory.Take({elements}, DType::kF32);
   const Tensor stats = memory.Take({model->stats_width()}, DType::kF64);
   StepContext context{.device = device.get(), .training = true, .seed = 1};
@@ -66,6 +68,11 @@ void RunStep(benchmark::State& state, const std::vector<int64_t>& widths, const 
   }
   state.SetItemsProcessed(state.iterations() * rows);
   state.SetLabel(device->Description());
+}
+
+void RunStep(benchmark::State& state, const std::vector<int64_t>& widths, const std::string& activation, double dropout,
+             const v1::OptimizerSpec& optimizer_spec) {
+  RunModel(state, Mlp(widths, activation, dropout), Shape{widths.front()}, optimizer_spec);
 }
 
 v1::OptimizerSpec Sgd() {
@@ -92,6 +99,52 @@ BENCHMARK(BM_Step_784_16_16_10_Dropout)->Arg(32);
 BENCHMARK(BM_Step_784_16_16_10_Adam)->Arg(32);
 BENCHMARK(BM_Step_784_128_10)->Arg(32)->Arg(128);
 BENCHMARK(BM_Step_784_512_512_10)->Arg(128);
+
+void AddConvolution(v1::ModelSpec& spec, int64_t filters, int64_t size, v1::Padding padding) {
+  v1::Conv2dLayer* conv = spec.add_layers()->mutable_conv2d();
+  conv->set_filters(filters);
+  conv->add_kernel_size(size);
+  conv->set_padding(padding);
+  conv->set_activation("relu");
+}
+
+void AddDense(v1::ModelSpec& spec, int64_t units, const std::string& activation) {
+  v1::DenseLayer* dense = spec.add_layers()->mutable_dense();
+  dense->set_units(units);
+  if (!activation.empty()) dense->set_activation(activation);
+}
+
+// The networks of examples/lenet5-mnist.yaml and examples/vgg-small-cifar10.yaml.
+v1::ModelSpec LeNet5() {
+  v1::ModelSpec spec;
+  AddConvolution(spec, 6, 5, v1::PADDING_SAME);
+  spec.add_layers()->mutable_max_pooling2d();
+  AddConvolution(spec, 16, 5, v1::PADDING_VALID);
+  spec.add_layers()->mutable_max_pooling2d();
+  spec.add_layers()->mutable_flatten();
+  AddDense(spec, 120, "relu");
+  AddDense(spec, 84, "relu");
+  AddDense(spec, 10, "");
+  return spec;
+}
+
+v1::ModelSpec SmallVgg() {
+  v1::ModelSpec spec;
+  for (const int64_t filters : {32, 64}) {
+    AddConvolution(spec, filters, 3, v1::PADDING_SAME);
+    AddConvolution(spec, filters, 3, v1::PADDING_SAME);
+    spec.add_layers()->mutable_max_pooling2d();
+  }
+  spec.add_layers()->mutable_flatten();
+  AddDense(spec, 256, "relu");
+  AddDense(spec, 10, "");
+  return spec;
+}
+
+void BM_Step_LeNet5(benchmark::State& state) { RunModel(state, LeNet5(), Shape{1, 28, 28}, Adam()); }
+void BM_Step_SmallVgg(benchmark::State& state) { RunModel(state, SmallVgg(), Shape{3, 32, 32}, Adam()); }
+BENCHMARK(BM_Step_LeNet5)->Arg(64)->Arg(128)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Step_SmallVgg)->Arg(128)->Unit(benchmark::kMillisecond);
 
 // One update of so many weights; items are weights. The pass is bound by memory.
 void RunUpdate(benchmark::State& state, const v1::OptimizerSpec& spec) {

@@ -25,6 +25,7 @@ SHORT = {
     "fashion_mlp": Example("fashion-mlp.yaml", "fashion-mnist", "testAccuracy", 0.88),
     "housing": Example("california-housing.yaml", "california-housing", "testRSquared", 0.75),
     "resnet8": Example("resnet8-cifar10.yaml", "cifar10-small", "testAccuracy", 0.50),
+    "vgg_small": Example("vgg-small-cifar10.yaml", "cifar10-small", "testAccuracy", 0.50),
 }
 # Longer: bench/examples.py.
 LONG = {
