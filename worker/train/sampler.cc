@@ -13,6 +13,10 @@ namespace lockstep {
 
 namespace {
 
+constexpr size_t kCacheLine = 64;
+// Of __builtin_prefetch: the first level is for what is worked on now.
+constexpr int kIntoSecondLevel = 2;
+
 // The same tensor with another length of its first axis.
 Tensor FirstRows(Tensor t, int64_t rows) {
   std::array<int64_t, Shape::kMaxRank> dims{};
@@ -73,6 +77,7 @@ absl::Status Sampler::PrepareGather(const DataTable& table, const SamplerOptions
   LOCKSTEP_ASSIGN_OR_RETURN(batch_targets_, Allocate(batch_targets_.shape, batch_targets_.type));
   LOCKSTEP_ASSIGN_OR_RETURN(indices_, Allocate(Shape{options.max_rows}, DType::kI64));
   host_indices_.resize(static_cast<size_t>(options.max_rows));
+  next_indices_.resize(host_indices_.size());
   return absl::OkStatus();
 }
 
@@ -102,7 +107,11 @@ absl::Status Sampler::PrepareFeed(const DataTable& table, const v1::JobSpec& spe
 }
 
 void Sampler::Follow(PieceOrder order) {
-  if (feed_ != nullptr) prefetcher_ = std::make_unique<Prefetcher>(feed_.get(), slots_, std::move(order));
+  if (feed_ != nullptr) {
+    prefetcher_ = std::make_unique<Prefetcher>(feed_.get(), slots_, std::move(order));
+  } else {
+    pieces_ = std::move(order);
+  }
 }
 
 absl::StatusOr<Batch> Sampler::Take(const Piece& piece) {
@@ -137,8 +146,13 @@ absl::StatusOr<Prefetcher::Slot> Sampler::Made(const Piece& piece) {
 
 Batch Sampler::Gather(const Piece& piece) {
   Batch batch{FirstRows(inputs_, piece.rows), FirstRows(batch_targets_, piece.rows), piece.rows};
+  if (next_piece_ == piece) {
+    host_indices_.swap(next_indices_);
+  } else {
+    order_.Fill(piece, host_indices_.data());
+  }
+  if (pieces_) LookAhead();
   if (piece.rows == 0) return batch;
-  order_.Fill(piece, host_indices_.data());
   const Tensor indices = FirstRows(indices_, piece.rows);
   device_->CopyFromHost(indices.data, host_indices_.data(), indices.bytes());
   const int64_t width = inputs_.elements() / inputs_.shape[0];
@@ -149,6 +163,20 @@ Batch Sampler::Gather(const Piece& piece) {
     device_->GatherRows(targets_, indices, GatherArgs{}, batch.targets);
   }
   return batch;
+}
+
+// The rows lie anywhere in the table, and a batch is made of them sooner than they come out of memory.
+void Sampler::LookAhead() {
+  next_piece_ = pieces_(++taken_);
+  if (!next_piece_.has_value()) return;
+  order_.Fill(*next_piece_, next_indices_.data());
+  if (!device_->host_accessible()) return;
+  const size_t bytes = features_.bytes() / static_cast<size_t>(std::max<int64_t>(1, features_.shape[0]));
+  for (int64_t i = 0; i < next_piece_->rows; ++i) {
+    const std::byte* row =
+        features_.as<std::byte>() + static_cast<size_t>(next_indices_[static_cast<size_t>(i)]) * bytes;
+    for (size_t at = 0; at < bytes; at += kCacheLine) __builtin_prefetch(row + at, 0, kIntoSecondLevel);
+  }
 }
 
 }  // namespace lockstep

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -57,6 +58,7 @@ class Sampler {
   absl::Status PrepareFeed(const DataTable& table, const lockstep::v1::JobSpec& spec, const SamplerOptions& options);
   absl::StatusOr<Tensor> Allocate(const Shape& shape, DType type);
   Batch Gather(const Piece& piece);
+  void LookAhead();
   absl::StatusOr<Prefetcher::Slot> Made(const Piece& piece);
 
   Device* device_;
@@ -71,6 +73,11 @@ class Sampler {
   Tensor batch_targets_;
   Tensor indices_;
   std::vector<int64_t> host_indices_;
+  // What is gathered next, where that is known: its rows are on their way into the cache meanwhile.
+  PieceOrder pieces_;
+  int64_t taken_ = 0;
+  std::optional<Piece> next_piece_;
+  std::vector<int64_t> next_indices_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
 
   // Where batches are made; null where they are gathered.
