@@ -212,6 +212,12 @@ void BM_Gemm(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * 2 * m * n * k);
 }
 BENCHMARK(BM_Gemm)
+    ->Args({10, 16, 784, 0, 0})
+    ->Args({784, 16, 10, 1, 0})
+    ->Args({5, 16, 784, 0, 0})
+    ->Args({784, 16, 5, 1, 0})
+    ->Args({10, 16, 16, 0, 1})
+    ->Args({16, 10, 10, 1, 0})
     ->Args({32, 16, 784, 0, 0})
     ->Args({784, 16, 32, 1, 0})
     ->Args({32, 128, 784, 0, 0})

@@ -11,62 +11,100 @@ struct Panel {
   int64_t columns;
 };
 
+// visit(row, vector), unrolled.
+template <int kRows, int kVectors, typename Visit>
+LOCKSTEP_INLINE void ForTile(Visit visit) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) visit(r, v);
+  }
+}
+
+// Not inlined: the addresses of one tile are all that the registers hold.
 template <typename T, int kRows, int kVectors>
-LOCKSTEP_INLINE void Tile(const T* a, int64_t a_row, int64_t a_column, const Panel<T>& panel, T* out, int64_t n,
+[[gnu::noinline]] void Tile(const T* a, int64_t a_row, int64_t a_column, const Panel<T>& panel, T* out, int64_t n,
                           bool add) {
   constexpr int kLanes = Vec<T>::kLanes;
-  constexpr int kWidth = kLanes * kVectors;
-  const bool whole = panel.columns == kWidth;
-  alignas(64) T edge[kWidth] = {};
+  // Columns of the last vector.
+  const int64_t last = panel.columns - (kVectors - 1) * kLanes;
+  const bool whole = last == kLanes;
   Vec<T> sum[kRows][kVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    const T* from = edge;
-    if (add) {
-      from = out + r * n;
-      if (!whole) {
-        for (int64_t j = 0; j < panel.columns; ++j) edge[j] = from[j];
-        from = edge;
-      }
-    }
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = Vec<T>::Load(from + v * kLanes);
+  if (add) {
+    ForTile<kRows, kVectors>([&](int r, int v) {
+      const T* from = out + r * n + v * kLanes;
+      sum[r][v] = whole || v + 1 < kVectors ? Vec<T>::Load(from) : Vec<T>::LoadFirst(from, last);
+    });
+  } else {
+    ForTile<kRows, kVectors>([&](int r, int v) { sum[r][v] = Vec<T>::Broadcast(T(0)); });
   }
   const T* b = panel.b;
   for (int64_t p = 0; p < panel.depth; ++p, b += panel.stride, a += a_column) {
     Vec<T> row[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) row[v] = Vec<T>::Load(b + v * kLanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const Vec<T> x = Vec<T>::Broadcast(a[r * a_row]);
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) sum[r][v].MultiplyAdd(x, row[v]);
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    T* to = whole ? out + r * n : edge;
-#pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) sum[r][v].Store(to + v * kLanes);
-    if (!whole) {
-      for (int64_t j = 0; j < panel.columns; ++j) out[r * n + j] = edge[j];
-    }
+  if (whole) {
+    ForTile<kRows, kVectors>([&](int r, int v) {
+      sum[r][v].Store(out + v * kLanes);
+      if (v + 1 == kVectors) out += n;
+    });
+  } else {
+    ForTile<kRows, kVectors>([&](int r, int v) {
+      T* to = out + r * n + v * kLanes;
+      v + 1 < kVectors ? sum[r][v].Store(to) : sum[r][v].StoreFirst(to, last);
+    });
   }
 }
 
+// `tiles` tiles of `rows` rows each, at most kRows; the row behind them.
+template <typename T, int kRows, int kVectors>
+LOCKSTEP_INLINE int64_t Tiles(int64_t rows, int64_t tiles, int64_t i, const T* a, const GemmProblem<T>& g,
+                              const Panel<T>& panel, T* out, bool add) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return Tiles<T, kRows - 1, kVectors>(rows, tiles, i, a, g, panel, out, add);
+  }
+  for (; tiles > 0; --tiles, i += kRows) {
+    Tile<T, kRows, kVectors>(a + i * g.a_row, g.a_row, g.a_column, panel, out + i * g.n, g.n, add);
+  }
+  return i;
+}
+
+// A panel one vector wide and `panel.depth` = kDepth deep stays in the registers, and the rows pass by.
+template <typename T, int kDepth>
+LOCKSTEP_INLINE void ShortRows(const GemmProblem<T>& g, const T* a, const Panel<T>& panel, T* out, bool add) {
+  if constexpr (kDepth > 1) {
+    if (panel.depth < kDepth) return ShortRows<T, kDepth - 1>(g, a, panel, out, add);
+  }
+  const bool whole = panel.columns == Vec<T>::kLanes;
+  Vec<T> b[kDepth];
+#pragma GCC unroll 16
+  for (int p = 0; p < kDepth; ++p) b[p] = Vec<T>::Load(panel.b + p * panel.stride);
+  for (int64_t i = 0; i < g.m; ++i, a += g.a_row, out += g.n) {
+    Vec<T> sum = Vec<T>::Broadcast(T(0));
+    if (add) sum = whole ? Vec<T>::Load(out) : Vec<T>::LoadFirst(out, panel.columns);
+#pragma GCC unroll 16
+    for (int p = 0; p < kDepth; ++p) sum.MultiplyAdd(Vec<T>::Broadcast(a[p * g.a_column]), b[p]);
+    whole ? sum.Store(out) : sum.StoreFirst(out, panel.columns);
+  }
+}
+
+// In as few tiles as there are, of about the same height: a low tile waits for its own sums.
 template <typename T, int kVectors>
 void PanelRows(const GemmProblem<T>& g, const T* a, const Panel<T>& panel, T* out, bool add) {
-  int64_t i = 0;
-  for (; i + kMaxTileRows <= g.m; i += kMaxTileRows) {
-    Tile<T, kMaxTileRows, kVectors>(a + i * g.a_row, g.a_row, g.a_column, panel, out + i * g.n, g.n, add);
+  constexpr int kMost = kVectors == 1 ? kTileRowsOfOne : kTileRowsOfTwo;
+  if constexpr (kVectors == 1) {
+    if (panel.depth <= kShortDepth && g.m > kMost) return ShortRows<T, kShortDepth>(g, a, panel, out, add);
   }
-  if constexpr (kMaxTileRows > 4) {
-    for (; i + 4 <= g.m; i += 4) {
-      Tile<T, 4, kVectors>(a + i * g.a_row, g.a_row, g.a_column, panel, out + i * g.n, g.n, add);
-    }
-  }
-  for (; i < g.m; ++i) Tile<T, 1, kVectors>(a + i * g.a_row, g.a_row, g.a_column, panel, out + i * g.n, g.n, add);
+  const int64_t tiles = (g.m + kMost - 1) / kMost, low = g.m / tiles, higher = g.m % tiles;
+  const int64_t i = Tiles<T, kMost, kVectors>(low + 1, higher, 0, a, g, panel, out, add);
+  Tiles<T, kMost, kVectors>(low, tiles - higher, i, a, g, panel, out, add);
 }
 
 // Copies columns [j, j + columns) of rows [p, p + depth) of op(b), padded with zeros to `width`.

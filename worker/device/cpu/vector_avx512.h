@@ -2,8 +2,11 @@
 // Vec<float>: one register, fused multiply-add. Included only inside a
 // kernel set's namespace.
 
-// Rows of a tile, as many as the registers hold.
-constexpr int kMaxTileRows = 8;
+// Rows of a tile one and two vectors wide, as many as the registers hold.
+constexpr int kTileRowsOfOne = 8;
+constexpr int kTileRowsOfTwo = 8;
+// Rows of a panel one vector wide that stay in the registers.
+constexpr int kShortDepth = 16;
 
 template <>
 struct Vec<float> {
@@ -11,7 +14,13 @@ struct Vec<float> {
   __m512 v;
 
   static LOCKSTEP_INLINE Vec Load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static LOCKSTEP_INLINE Vec LoadFirst(const float* p, int64_t count) {
+    return {_mm512_maskz_loadu_ps(static_cast<__mmask16>((1 << count) - 1), p)};
+  }
   static LOCKSTEP_INLINE Vec Broadcast(float x) { return {_mm512_set1_ps(x)}; }
   LOCKSTEP_INLINE void Store(float* p) const { _mm512_storeu_ps(p, v); }
+  LOCKSTEP_INLINE void StoreFirst(float* p, int64_t count) const {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << count) - 1), v);
+  }
   LOCKSTEP_INLINE void MultiplyAdd(const Vec& a, const Vec& b) { v = _mm512_fmadd_ps(a.v, b.v, v); }
 };

@@ -9,7 +9,16 @@ struct Vec {
   Raw v;
 
   static LOCKSTEP_INLINE Vec Load(const T* p) { return {*reinterpret_cast<const Raw*>(p)}; }
+  // The first `count` lanes, 0 in the others.
+  static LOCKSTEP_INLINE Vec LoadFirst(const T* p, int64_t count) {
+    Vec r{};
+    for (int64_t i = 0; i < count; ++i) r.v[i] = p[i];
+    return r;
+  }
   static LOCKSTEP_INLINE Vec Broadcast(T x) { return {x - Raw{}}; }
   LOCKSTEP_INLINE void Store(T* p) const { *reinterpret_cast<Raw*>(p) = v; }
+  LOCKSTEP_INLINE void StoreFirst(T* p, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i) p[i] = v[i];
+  }
   LOCKSTEP_INLINE void MultiplyAdd(const Vec& a, const Vec& b) { v += a.v * b.v; }
 };
