@@ -2,6 +2,8 @@
 #include "worker/nn/graph.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 
 #include "common/status_macros.h"
@@ -12,10 +14,11 @@ namespace {
 
 bool IsTrained(const ParameterPlan& p) { return p.trainable || p.moving_momentum.has_value(); }
 
+// [rows, sample...]
 Shape Batched(int64_t rows, const Shape& sample) {
-  std::vector<int64_t> dims{rows};
-  dims.insert(dims.end(), sample.dims().begin(), sample.dims().end());
-  return Shape(dims);
+  std::array<int64_t, Shape::kMaxRank> dims{rows};
+  std::ranges::copy(sample.dims(), dims.begin() + 1);
+  return Shape(std::span<const int64_t>(dims.data(), static_cast<size_t>(sample.rank()) + 1));
 }
 
 }  // namespace
@@ -34,13 +37,38 @@ absl::Status Graph::Build(Device& device, const ModelPlan& plan, size_t count, D
     for (const int source : node.sources) {
       if (source != kModelInput && nodes[static_cast<size_t>(source)].wants_gradient) node.wants_gradient = true;
     }
-    node.x.resize(node.sources.size());
-    node.dx.resize(node.sources.size());
+    node.calls.resize(static_cast<size_t>(lanes), {.x = std::vector<Tensor>(node.sources.size()),
+                                                   .y = {},
+                                                   .dy = {},
+                                                   .dx = std::vector<Tensor>(node.sources.size())});
     nodes.push_back(std::move(node));
   }
+  bound_.resize(static_cast<size_t>(lanes));
   PlanFusion(plan, count);
   PlanGradients();
   return Allocate(device, type, max_rows, lanes);
+}
+
+void Graph::Bind(size_t lane, const Tensor& inputs) {
+  if (bound_[lane].data == inputs.data && bound_[lane].shape == inputs.shape) return;
+  bound_[lane] = inputs;
+  const int64_t rows = inputs.shape[0];
+  for (Node& node : nodes) {
+    NodeCall& call = node.calls[lane];
+    for (size_t k = 0; k < node.sources.size(); ++k) call.x[k] = Output(node.sources[k], lane);
+    const NodeMemory& memory = node.memory[lane];
+    const Shape shape = Batched(rows, node.output);
+    // A view of the samples is the batch under the view's shape.
+    call.y = (memory.y.data == nullptr ? inputs : memory.y).Reshaped(shape);
+    call.dy = memory.dy.Reshaped(shape);
+    size_t added = 0;
+    for (size_t k = 0; k < node.sources.size(); ++k) {
+      if (node.flows[k] == GradientFlow::kNone) continue;
+      const Node& source = nodes[static_cast<size_t>(node.sources[k])];
+      const Tensor& to = node.flows[k] == GradientFlow::kAdd ? sums[added++] : source.memory[lane].dy;
+      call.dx[k] = to.Reshaped(Batched(rows, source.output));
+    }
+  }
 }
 
 // A layer shares its only source's memory where that one has no other use.

@@ -33,6 +33,14 @@ struct NodeMemory {
   Tensor scratch;
 };
 
+// What a layer is given for the micro-batch that is in the model: the tensors of Layer::Forward and Backward.
+struct NodeCall {
+  std::vector<Tensor> x;
+  Tensor y;
+  Tensor dy;
+  std::vector<Tensor> dx;
+};
+
 // One layer with its place in memory.
 struct Node {
   std::unique_ptr<Layer> layer;
@@ -55,8 +63,7 @@ struct Node {
   bool shares_dy = false;
   // One for each micro-batch that is in the model at a time.
   std::vector<NodeMemory> memory;
-  // Filled in for each call.
-  std::vector<Tensor> x, dx;
+  std::vector<NodeCall> calls;
 };
 
 struct Graph {
@@ -68,12 +75,22 @@ struct Graph {
   // each of at most `max_rows` samples. RESOURCE_EXHAUSTED where memory is short.
   absl::Status Build(Device& device, const ModelPlan& plan, size_t count, DType type, int64_t max_rows, int lanes);
 
+  // Points the calls of a micro-batch at its memory. inputs: [rows, sample...]. Does nothing where the newest was of
+  // the same tensor.
+  void Bind(size_t lane, const Tensor& inputs);
+  // After Bind: the output of a layer, or the samples of kModelInput.
+  const Tensor& Output(int source, size_t lane) const {
+    return source == kModelInput ? bound_[lane] : nodes[static_cast<size_t>(source)].calls[lane].y;
+  }
+
  private:
   void PlanFusion(const ModelPlan& plan, size_t count);
   void PlanGradients();
   absl::Status Allocate(Device& device, DType type, int64_t max_rows, int lanes);
 
   std::vector<std::unique_ptr<Buffer>> buffers_;
+  // The samples of each lane.
+  std::vector<Tensor> bound_;
 };
 
 }  // namespace lockstep

@@ -78,24 +78,26 @@ class ModelImpl final : public Model {
     using Clock = std::chrono::steady_clock;
     const Clock::time_point began = forward_seconds == nullptr ? Clock::time_point{} : Clock::now();
     const StepContext own = Own(context, context.first_row);
-    for (Node& node : graph_.nodes) Forward(node, 0, own, batch);
+    graph_.Bind(0, batch.inputs);
+    for (Node& node : graph_.nodes) Forward(node, 0, own);
     ComputeLoss(0, batch, scale, stats);
     if (forward_seconds != nullptr) {
       device_->Synchronize();
       *forward_seconds += std::chrono::duration<double>(Clock::now() - began).count();
     }
     PointGradients(gradient);
-    for (size_t i = graph_.nodes.size(); i-- > 0;) Backward(graph_.nodes[i], 0, own, batch);
+    for (size_t i = graph_.nodes.size(); i-- > 0;) Backward(graph_.nodes[i], 0, own);
     ZeroUntrained(gradient);
   }
 
   absl::Status ForwardBackwardTogether(const StepContext& context, std::span<const ShardTask> shards, double scale,
                                        ShardSum& sum) override {
+    for (size_t lane = 0; lane < shards.size(); ++lane) graph_.Bind(lane, shards[lane].batch.inputs);
     for (Node& node : graph_.nodes) {
       LOCKSTEP_RETURN_IF_ERROR(SumOverBatch(node, false, context, shards, sum));
       for (size_t lane = 0; lane < shards.size(); ++lane) {
         if (shards[lane].batch.rows == 0) continue;
-        Forward(node, lane, Own(context, shards[lane].first_row), shards[lane].batch);
+        Forward(node, lane, Own(context, shards[lane].first_row));
       }
     }
     for (size_t lane = 0; lane < shards.size(); ++lane) {
@@ -109,7 +111,7 @@ class ModelImpl final : public Model {
       for (size_t lane = 0; lane < shards.size(); ++lane) {
         if (shards[lane].batch.rows == 0) continue;
         PointGradients(shards[lane].gradient);
-        Backward(node, lane, Own(context, shards[lane].first_row), shards[lane].batch);
+        Backward(node, lane, Own(context, shards[lane].first_row));
       }
     }
     for (const ShardTask& shard : shards) ZeroUntrained(shard.gradient);
@@ -129,7 +131,7 @@ class ModelImpl final : public Model {
       if (!IsFinite(batch.inputs, flag)) return kSamplesPlace;
       if (batch.targets.type != DType::kI32 && !IsFinite(batch.targets, flag)) return kTargetsPlace;
       for (const Node& node : graph_.nodes) {
-        if (!IsFinite(Output(node.index, lane, batch), flag)) return kFirstLayerPlace + node.index;
+        if (!IsFinite(graph_.Output(node.index, lane), flag)) return kFirstLayerPlace + node.index;
       }
     }
     return loss_is_finite ? FirstNonFiniteGradient(gradient, flag) : LossPlace();
@@ -159,15 +161,17 @@ class ModelImpl final : public Model {
   void Evaluate(const Batch& batch, Tensor stats) override {
     if (batch.rows == 0) return;
     const StepContext context{.device = device_};
-    for (Node& node : graph_.nodes) Forward(node, 0, context, batch);
-    objective_->Compute(*device_, Last(0, batch), batch.targets, 0.0, {}, stats);
+    graph_.Bind(0, batch.inputs);
+    for (Node& node : graph_.nodes) Forward(node, 0, context);
+    objective_->Compute(*device_, Last(0), batch.targets, 0.0, {}, stats);
   }
 
   Tensor Predict(const Batch& batch) override {
     const StepContext context{.device = device_};
-    for (Node& node : graph_.nodes) Forward(node, 0, context, batch);
-    if (last_layer_ == nullptr) return Last(0, batch);
-    const Tensor x = Last(0, batch), y = Rows(prediction_, batch.rows, plan_.output);
+    graph_.Bind(0, batch.inputs);
+    for (Node& node : graph_.nodes) Forward(node, 0, context);
+    if (last_layer_ == nullptr) return Last(0);
+    const Tensor x = Last(0), y = Rows(prediction_, batch.rows, plan_.output);
     last_layer_->Forward(context, {}, std::span(&x, 1), y);
     return y;
   }
@@ -227,16 +231,7 @@ class ModelImpl final : public Model {
     return std::span(tensors).subspan(node.first_parameter, node.parameter_count);
   }
 
-  // A view of the samples is the batch under the view's shape.
-  Tensor Output(int source, size_t lane, const Batch& batch) const {
-    if (source == kModelInput) return batch.inputs;
-    const Node& node = graph_.nodes[static_cast<size_t>(source)];
-    const Tensor y = node.memory[lane].y;
-    return Rows(y.data == nullptr ? batch.inputs : y, batch.rows, node.output);
-  }
-  Tensor Last(size_t lane, const Batch& batch) const {
-    return Output(static_cast<int>(graph_.nodes.size()) - 1, lane, batch);
-  }
+  const Tensor& Last(size_t lane) const { return graph_.Output(static_cast<int>(graph_.nodes.size()) - 1, lane); }
 
   StepContext For(const Node& node, size_t lane, StepContext context) const {
     context.layer_index = node.index;
@@ -245,48 +240,33 @@ class ModelImpl final : public Model {
     return context;
   }
 
-  void PointInputs(Node& node, size_t lane, const Batch& batch) const {
-    for (size_t k = 0; k < node.sources.size(); ++k) node.x[k] = Output(node.sources[k], lane, batch);
-  }
-
-  void Forward(Node& node, size_t lane, const StepContext& context, const Batch& batch) {
+  void Forward(Node& node, size_t lane, const StepContext& context) {
     if (node.fused_into_source || node.layer->is_view()) return;
-    PointInputs(node, lane, batch);
-    node.layer->Forward(For(node, lane, context), Of(parameter_tensors_, node), node.x,
-                        Output(node.index, lane, batch));
+    const NodeCall& call = node.calls[lane];
+    node.layer->Forward(For(node, lane, context), Of(parameter_tensors_, node), call.x, call.y);
   }
 
   void ComputeLoss(size_t lane, const Batch& batch, double scale, Tensor stats) {
-    const Tensor doutput = graph_.nodes.empty()
-                               ? Tensor{}
-                               : Rows(graph_.nodes.back().memory[lane].dy, batch.rows, graph_.nodes.back().output);
-    objective_->Compute(*device_, Last(lane, batch), batch.targets, scale, doutput, stats);
+    const Tensor doutput = graph_.nodes.empty() ? Tensor{} : graph_.nodes.back().calls[lane].dy;
+    objective_->Compute(*device_, Last(lane), batch.targets, scale, doutput, stats);
   }
 
-  void PointGradients(Tensor gradient) {
+  void PointGradients(const Tensor& gradient) {
+    if (pointed_at_ == gradient.data) return;
+    pointed_at_ = gradient.data;
     for (size_t i = 0; i < place_.size(); ++i) gradient_tensors_[i] = ViewInto(gradient, views_[place_[i]]);
   }
 
-  void Backward(Node& node, size_t lane, const StepContext& context, const Batch& batch) {
+  void Backward(Node& node, size_t lane, const StepContext& context) {
     if (!node.wants_gradient || (node.layer->is_view() && node.shares_dy)) return;
-    PointInputs(node, lane, batch);
-    size_t added = 0;
-    for (size_t k = 0; k < node.sources.size(); ++k) {
-      node.dx[k] = {};
-      if (node.flows[k] == GradientFlow::kNone) continue;
-      const Node& source = graph_.nodes[static_cast<size_t>(node.sources[k])];
-      const Tensor to = node.flows[k] == GradientFlow::kAdd ? graph_.sums[added++] : source.memory[lane].dy;
-      node.dx[k] = Rows(to, batch.rows, source.output);
-    }
+    const NodeCall& call = node.calls[lane];
     // A fused activation's dx is its own dy, in place.
-    node.layer->Backward(For(node, lane, context), Of(parameter_tensors_, node), node.x,
-                         Output(node.index, lane, batch), Rows(node.memory[lane].dy, batch.rows, node.output),
-                         Of(gradient_tensors_, node), node.dx);
+    node.layer->Backward(For(node, lane, context), Of(parameter_tensors_, node), call.x, call.y, call.dy,
+                         Of(gradient_tensors_, node), call.dx);
     for (size_t k = 0; k < node.sources.size(); ++k) {
       if (node.flows[k] != GradientFlow::kAdd) continue;
-      const Node& source = graph_.nodes[static_cast<size_t>(node.sources[k])];
-      const Tensor sum = Rows(source.memory[lane].dy, batch.rows, source.output);
-      device_->Add(sum, node.dx[k], sum);
+      const Tensor& sum = graph_.nodes[static_cast<size_t>(node.sources[k])].calls[lane].dy;
+      device_->Add(sum, call.dx[k], sum);
     }
   }
 
@@ -311,10 +291,9 @@ class ModelImpl final : public Model {
       if (batch.rows == 0) {
         device_->Fill(place(lane), 0);
       } else if (backward) {
-        node.layer->GradientSums(own, Output(node.sources[0], lane, batch),
-                                 Rows(node.memory[lane].dy, batch.rows, node.output), place(lane));
+        node.layer->GradientSums(own, node.calls[lane].x[0], node.calls[lane].dy, place(lane));
       } else {
-        node.layer->Sums(own, Output(node.sources[0], lane, batch), place(lane));
+        node.layer->Sums(own, node.calls[lane].x[0], place(lane));
       }
       device_->CopyToHost(all.data() + lane * static_cast<size_t>(width), place(lane).data, place(lane).bytes());
     }
@@ -350,6 +329,8 @@ class ModelImpl final : public Model {
   Tensor parameters_;
   std::vector<Tensor> parameter_tensors_;
   std::vector<Tensor> gradient_tensors_;
+  // The flat array that they are views of.
+  const void* pointed_at_ = nullptr;
   std::vector<std::unique_ptr<Buffer>> buffers_;
 };
 
