@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Run under mpirun: the canonical sum over real MPI messages has the bits of its definition.
+// Run under mpirun: the canonical sum over real MPI messages and windows has the bits of its definition.
 #include <bit>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -24,7 +25,9 @@ float TreeSum(int level, int index, int64_t i) {
 
 // False where a bit differs.
 bool Check(Communicator& communicator, int shards, int64_t elements, int steps) {
-  TreeReducer reducer(&communicator, shards, elements, 1);
+  auto made = TreeReducer::Create(&communicator, shards, elements, 1);
+  if (!made.ok()) return false;
+  TreeReducer& reducer = **made;
   const ShardRange owned = OwnedShards(communicator.rank(), communicator.size(), shards);
   for (int step = 0; step < steps; ++step) {
     for (int shard = owned.first; shard < owned.end; ++shard) {
@@ -49,9 +52,11 @@ bool Check(Communicator& communicator, int shards, int64_t elements, int steps) 
   return reducer.scalar_sums()[0] == shards;
 }
 
-int Main() {
-  auto communicator = MakeMpiCommunicator();
+int Main(int ranks_per_host) {
+  auto communicator = MakeMpiCommunicator({.ranks_per_host = ranks_per_host});
   if (!communicator.ok()) return 1;
+  const size_t host = (*communicator)->host_ranks().size();
+  if (ranks_per_host > 0 && host > static_cast<size_t>(ranks_per_host)) return 1;
   bool good = true;
   for (int shards : {4, 8, 16}) {
     for (int64_t elements : {1, 17, 4096, 300'001}) good = good && Check(**communicator, shards, elements, 3);
@@ -64,4 +69,5 @@ int Main() {
 }  // namespace
 }  // namespace lockstep
 
-int main() { return lockstep::Main(); }
+// [ranks per pretended host]
+int main(int argc, char** argv) { return lockstep::Main(argc > 1 ? std::atoi(argv[1]) : 0); }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "absl/strings/str_cat.h"
+#include "worker/comm/aligned.h"
 #include "worker/comm/communicator.h"
 
 namespace lockstep {
@@ -17,8 +18,21 @@ class SingleCommunicator final : public Communicator {
     }
     return absl::OkStatus();
   }
+  std::span<const int> host_ranks() const override { return {&kRank, 1}; }
+  absl::StatusOr<HostWindow> MakeWindow(size_t bytes) override {
+    windows_.push_back(MakeAligned<std::byte>(bytes));
+    return HostWindow{{{windows_.back().get(), bytes}}};
+  }
+  bool may_spin() const override { return true; }
   void Abort() override {}
-  void set_timeout(std::chrono::milliseconds) override {}
+  bool aborted() const override { return false; }
+  void set_timeout(std::chrono::milliseconds timeout) override { timeout_ = timeout; }
+  std::chrono::milliseconds timeout() const override { return timeout_; }
+
+ private:
+  static constexpr int kRank = 0;
+  std::vector<AlignedArray<std::byte>> windows_;
+  std::chrono::milliseconds timeout_{60'000};
 };
 
 }  // namespace

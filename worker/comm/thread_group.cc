@@ -5,8 +5,11 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <numeric>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "worker/comm/aligned.h"
 #include "worker/comm/communicator.h"
 
 namespace lockstep {
@@ -19,19 +22,31 @@ struct PostedSend {
 };
 
 struct Group {
-  explicit Group(int n) : size(n), queues(static_cast<size_t>(n) * n), aborted(n, false) {}
+  explicit Group(int n) : size(n), queues(static_cast<size_t>(n) * n), windows(n), aborted(n) {}
   std::deque<PostedSend>& queue(int from, int to) { return queues[static_cast<size_t>(from) * size + to]; }
 
   const int size;
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<std::deque<PostedSend>> queues;
-  std::vector<bool> aborted;
+  // Each rank's parts, in the order in which it asked for them.
+  struct Part {
+    AlignedArray<std::byte> memory;
+    size_t bytes;
+  };
+  std::vector<std::deque<Part>> windows;
+  // Set under the mutex; read without it by who waits for a flag in a window.
+  std::vector<std::atomic<bool>> aborted;
 };
 
 class ThreadCommunicator final : public Communicator {
  public:
-  ThreadCommunicator(std::shared_ptr<Group> group, int rank) : group_(std::move(group)), rank_(rank) {}
+  ThreadCommunicator(std::shared_ptr<Group> group, int rank, int ranks_per_host)
+      : group_(std::move(group)), rank_(rank) {
+    const int first = rank / ranks_per_host * ranks_per_host;
+    host_ranks_.resize(static_cast<size_t>(std::min(ranks_per_host, group_->size - first)));
+    std::iota(host_ranks_.begin(), host_ranks_.end(), first);
+  }
 
   int rank() const override { return rank_; }
   int size() const override { return group_->size; }
@@ -73,13 +88,33 @@ class ThreadCommunicator final : public Communicator {
     return absl::OkStatus();
   }
 
+  std::span<const int> host_ranks() const override { return host_ranks_; }
+
+  absl::StatusOr<HostWindow> MakeWindow(size_t bytes) override {
+    std::unique_lock lock(group_->mutex);
+    group_->windows[rank_].push_back({MakeAligned<std::byte>(bytes), bytes});
+    const size_t number = group_->windows[rank_].size();
+    group_->changed.notify_all();
+    const auto deadline = std::chrono::steady_clock::now() + timeout_;
+    HostWindow window;
+    for (const int peer : host_ranks_) {
+      std::deque<Group::Part>& parts = group_->windows[peer];
+      if (absl::Status s = Wait(lock, deadline, peer, [&] { return parts.size() >= number; }); !s.ok()) return s;
+      window.parts.emplace_back(parts[number - 1].memory.get(), parts[number - 1].bytes);
+    }
+    return window;
+  }
+  bool may_spin() const override { return static_cast<unsigned>(group_->size) <= std::thread::hardware_concurrency(); }
+
   void Abort() override {
     std::lock_guard lock(group_->mutex);
     group_->aborted[rank_] = true;
     group_->changed.notify_all();
   }
 
+  bool aborted() const override { return group_->aborted[rank_]; }
   void set_timeout(std::chrono::milliseconds timeout) override { timeout_ = timeout; }
+  std::chrono::milliseconds timeout() const override { return timeout_; }
 
  private:
   template <typename Done>
@@ -102,15 +137,18 @@ class ThreadCommunicator final : public Communicator {
 
   std::shared_ptr<Group> group_;
   int rank_;
+  std::vector<int> host_ranks_;
   std::chrono::milliseconds timeout_{60'000};
 };
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> MakeThreadGroup(int size) {
+std::vector<std::unique_ptr<Communicator>> MakeThreadGroup(int size, int ranks_per_host) {
   auto group = std::make_shared<Group>(size);
   std::vector<std::unique_ptr<Communicator>> ranks;
-  for (int rank = 0; rank < size; ++rank) ranks.push_back(std::make_unique<ThreadCommunicator>(group, rank));
+  for (int rank = 0; rank < size; ++rank) {
+    ranks.push_back(std::make_unique<ThreadCommunicator>(group, rank, ranks_per_host > 0 ? ranks_per_host : size));
+  }
   return ranks;
 }
 

@@ -1,73 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plan, fixed when the reducer is made:
-//   1. Each rank adds its shards into the aligned subtrees it owns (a stack; siblings merge).
-//   2. Elements are cut into one slice a rank. Each rank sends every peer that peer's slice of each of
-//      its subtrees, and all of its scalars.
-//   3. Each rank adds its slice in tree order, and sends the sum to every peer.
-// 2 (N - 1) / N of the buffer per rank and subtree, what a ring costs.
+//   1. Each rank adds its shards into the aligned subtrees it owns (a stack; siblings merge). What is left of them in
+//      the end lies in a window that the host's ranks share.
+//   2. Elements are cut into one slice a rank. A peer of this host is read where it is; to every other one goes a
+//      message with its slice of each of the subtrees, and all scalars.
+//   3. Each rank adds its slice in tree order, in its own first subtree's place.
+//   4. Who needs more than the slice copies the others', or gets them in messages.
+// 2 (N - 1) / N of the buffer per rank and subtree between hosts, what a ring costs; inside a host nothing is copied
+// before step 4.
+//
+// Small gradients on one host: each rank adds all elements by itself. Then steps alternate between two windows, so
+// that one wait a step is enough: who has come to the next step's wait has read all of this step's.
 #include "worker/comm/tree_reduce.h"
 
 #include <algorithm>
-#include <bit>
+#include <cmath>
 #include <cstring>
-#include <new>
+#include <utility>
+#include <vector>
+
+#include "common/status_macros.h"
+#include "worker/comm/aligned.h"
+#include "worker/comm/host_sync.h"
 
 namespace lockstep {
 
 namespace {
 
-constexpr size_t kAlignment = 64;
-constexpr int64_t kLine = kAlignment / sizeof(float);
+constexpr int64_t kLine = kCacheLine / sizeof(float);
 
-template <typename T>
-struct AlignedDelete {
-  void operator()(T* p) const { ::operator delete[](p, std::align_val_t{kAlignment}); }
-};
-template <typename T>
-using AlignedArray = std::unique_ptr<T[], AlignedDelete<T>>;
-
-template <typename T>
-AlignedArray<T> MakeAligned(size_t count) {
-  T* p = static_cast<T*>(::operator new[](std::max<size_t>(count, 1) * sizeof(T), std::align_val_t{kAlignment}));
-  std::fill_n(p, count, T{});
-  return AlignedArray<T>(p);
-}
-
-// left += right. The caller's tree gives the order; lanes are independent, so vectorising changes no bit.
 template <typename T>
 void AddInto(T* __restrict left, const T* __restrict right, int64_t n) {
   for (int64_t i = 0; i < n; ++i) left[i] += right[i];
 }
 
-// One complete subtree: where its sum over a slice of the elements lies, and its scalars.
-struct Partial {
-  TreeNode node;
+void Copy(const float* from, float* to, const ElementRange& range) {
+  if (range.count > 0) std::memcpy(to + range.first, from + range.first, range.count * sizeof(float));
+}
+
+std::span<std::byte> Bytes(const void* p, size_t bytes) {
+  return {static_cast<std::byte*>(const_cast<void*>(p)), bytes};
+}
+
+// A complete subtree's sum.
+struct Place {
   float* values = nullptr;
   double* scalars = nullptr;
 };
 
-bool Siblings(const TreeNode& left, const TreeNode& right) {
-  return left.level == right.level && left.index % 2 == 0 && right.index == left.index + 1;
-}
+// What a rank's part of the window holds: a flag, then places. In all parts places are alike; a rank may have fewer.
+class Layout {
+ public:
+  Layout(int64_t elements, int scalars)
+      : stride_(static_cast<size_t>((elements + kLine - 1) / kLine) * kCacheLine),
+        scalar_stride_(static_cast<size_t>(scalars) * sizeof(double)) {}
+  size_t bytes(size_t places) const { return values_at(places) + places * stride_; }
+  HostFlag* flag(std::span<std::byte> part) const { return reinterpret_cast<HostFlag*>(part.data()); }
+  // Place i of `places`.
+  Place place(std::span<std::byte> part, size_t places, size_t i) const {
+    return {reinterpret_cast<float*>(part.data() + values_at(places) + i * stride_),
+            reinterpret_cast<double*>(part.data() + sizeof(HostFlag) + i * scalar_stride_)};
+  }
+
+ private:
+  size_t values_at(size_t places) const {
+    return (sizeof(HostFlag) + places * scalar_stride_ + kCacheLine - 1) / kCacheLine * kCacheLine;
+  }
+  size_t stride_;
+  size_t scalar_stride_;
+};
 
 }  // namespace
-
-ShardRange OwnedShards(int rank, int size, int shards) {
-  const auto bound = [&](int64_t r) { return static_cast<int>(r * shards / size); };
-  return {bound(rank), bound(rank + 1)};
-}
-
-std::vector<TreeNode> Decompose(ShardRange range) {
-  std::vector<TreeNode> nodes;
-  int first = range.first;
-  while (first < range.end) {
-    int level = first == 0 ? 30 : std::countr_zero(static_cast<unsigned>(first));
-    while ((int64_t{first} + (int64_t{1} << level)) > range.end) --level;
-    nodes.push_back({level, first >> level});
-    first += 1 << level;
-  }
-  return nodes;
-}
 
 class TreeReducer::Impl {
  public:
@@ -75,73 +78,180 @@ class TreeReducer::Impl {
       : communicator_(communicator),
         rank_(communicator->rank()),
         size_(communicator->size()),
+        shards_(shards),
         elements_(elements),
-        scalars_(scalars),
-        owned_(OwnedShards(rank_, size_, shards)) {
-    PlanStack();
-    if (size_ > 1) PlanMessages(shards);
-    next_shard_ = owned_.first;
+        scalars_(static_cast<size_t>(scalars)),
+        owned_(OwnedShards(rank_, size_, shards)),
+        one_host_(communicator->host_ranks().size() == static_cast<size_t>(size_)),
+        whole_(one_host_ && elements <= kWholeSumElements),
+        windows_(whole_ && size_ > 1 ? 2 : 1),
+        slice_(whole_ ? ElementRange{0, elements} : SliceOf(rank_, size_, elements)),
+        layout_(elements, scalars),
+        kernels_(&ChooseSum()),
+        tree_(AllNodes()),
+        next_shard_(owned_.first) {}
+
+  absl::Status Build() {
+    const size_t kept = NodesOf(rank_);
+    LOCKSTEP_ASSIGN_OR_RETURN(const HostWindow window, communicator_->MakeWindow(layout_.bytes(kept * windows_)));
+    std::vector<HostFlag*> flags;
+    for (const std::span<std::byte> part : window.parts) flags.push_back(layout_.flag(part));
+    sync_ = HostSync(communicator_, flags);
+    for (size_t w = 0; w < windows_; ++w) PlanTurn(window, w);
+    PlanStack(kept);
+    if (whole_ && size_ > 1) whole_sum_ = MakeAligned<float>(static_cast<size_t>(elements_));
+    sums_.resize(scalars_);
+    return absl::OkStatus();
   }
 
-  std::span<float> shard_gradient() { return {gradient_buffers_[stack_.size()].get(), static_cast<size_t>(elements_)}; }
+  std::span<float> shard_gradient() {
+    AwaitCopied();
+    return {turn().places[stack_.size()].values, static_cast<size_t>(elements_)};
+  }
   std::span<double> shard_scalars() {
-    std::span<double> s(ScalarBuffer(stack_.size()), static_cast<size_t>(scalars_));
+    std::span<double> s(turn().places[stack_.size()].scalars, scalars_);
     if (fresh_) std::ranges::fill(s, 0.0);
     fresh_ = false;
     return s;
   }
 
   void CommitShard() {
-    const size_t top = stack_.size();
-    stack_.push_back({{0, next_shard_++}, gradient_buffers_[top].get(), ScalarBuffer(top)});
+    shard_scalars();
+    stack_.push_back({0, next_shard_++});
     fresh_ = true;
-    MergeTop(stack_, elements_);
-  }
-
-  absl::Status Finish() {
-    absl::Status status;
-    if (size_ > 1) status = ReduceAcrossRanks();
-    std::copy_n(size_ > 1 ? root_scalars_ : stack_.front().scalars, scalars_, sums_.begin());
-    stack_.clear();
-    next_shard_ = owned_.first;
-    fresh_ = true;
-    return status;
-  }
-
-  std::span<float> sum() { return {gradient_buffers_[0].get(), static_cast<size_t>(elements_)}; }
-  std::span<const double> scalar_sums() const { return sums_; }
-
- private:
-  struct Slice {
-    int64_t first = 0;
-    int64_t count = 0;
-  };
-
-  // Boundaries fall on cache lines.
-  Slice SliceOf(int rank) const {
-    const int64_t lines = (elements_ + kLine - 1) / kLine;
-    const int64_t first = std::min(elements_, lines * rank / size_ * kLine);
-    const int64_t end = std::min(elements_, lines * (rank + 1) / size_ * kLine);
-    return {first, end - first};
-  }
-
-  double* ScalarBuffer(size_t position) { return scalar_buffer_.get() + position * static_cast<size_t>(scalars_); }
-
-  // Merges the last two partials while they are siblings: the left one becomes the parent.
-  void MergeTop(std::vector<Partial>& stack, int64_t count) const {
-    while (stack.size() >= 2 && Siblings(stack[stack.size() - 2].node, stack.back().node)) {
-      Partial& left = stack[stack.size() - 2];
-      AddInto(left.values, stack.back().values, count);
-      AddInto(left.scalars, stack.back().scalars, scalars_);
-      left.node = {left.node.level + 1, left.node.index / 2};
-      stack.pop_back();
+    while (stack_.size() >= 2 && Siblings(stack_[stack_.size() - 2], stack_.back())) {
+      const Place left = turn().places[stack_.size() - 2], right = turn().places[stack_.size() - 1];
+      kernels_->add(left.values, right.values, left.values, elements_);
+      AddInto(left.scalars, right.scalars, static_cast<int64_t>(scalars_));
+      stack_.pop_back();
+      stack_.back() = {stack_.back().level + 1, stack_.back().index / 2};
     }
   }
 
-  // Finds out how deep the stack gets, and takes one buffer for each place.
-  void PlanStack() {
+  absl::Status FinishSlice() {
+    AwaitCopied();
+    LOCKSTEP_RETURN_IF_ERROR(std::exchange(deferred_, absl::OkStatus()));
+    Turn& now = turn();
+    sync_.Post();
+    if (!one_host_) LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(now.sends, now.receives));
+    LOCKSTEP_RETURN_IF_ERROR(sync_.Await());
+    sum_ = whole_sum_ != nullptr ? whole_sum_.get() : now.places[0].values;
+    finite_ = tree_.Run(now.leaves, sum_ + slice_.first, slice_.count);
+    tree_.RunScalars(now.scalars, sums_.data(), scalars_);
+    stack_.clear();
+    next_shard_ = owned_.first;
+    window_ = (window_ + 1) % windows_;
+    return whole_ ? absl::OkStatus() : AgreeOnFinite();
+  }
+
+  absl::Status Gather(std::span<float> values) {
+    if (whole_ || size_ == 1) return absl::OkStatus();
+    if (values.data() != sum_) Copy(values.data(), sum_, slice_);
+    sync_.Post();
+    if (!one_host_) {
+      for (Message& message : gather_receives_) {
+        const ElementRange theirs = SliceOf(message.peer, size_, elements_);
+        message.bytes = Bytes(values.data() + theirs.first, theirs.count * sizeof(float));
+      }
+      LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(gather_sends_, gather_receives_));
+    }
+    LOCKSTEP_RETURN_IF_ERROR(sync_.Await());
+    for (const auto& [peer, from] : host_peers_) Copy(from, values.data(), SliceOf(peer, size_, elements_));
+    sync_.Post();
+    copying_ = true;
+    return absl::OkStatus();
+  }
+
+  absl::Status Finish() {
+    LOCKSTEP_RETURN_IF_ERROR(FinishSlice());
+    LOCKSTEP_RETURN_IF_ERROR(Gather(sum()));
+    AwaitCopied();
+    return std::exchange(deferred_, absl::OkStatus());
+  }
+
+  std::span<float> sum() { return {sum_, static_cast<size_t>(elements_)}; }
+  std::span<const double> scalar_sums() const { return sums_; }
+  ElementRange slice() const { return slice_; }
+  bool finite() const { return finite_; }
+
+ private:
+  // What a step needs of one of the windows.
+  struct Turn {
+    // This rank's: the subtrees it is left with in the window, then the stack's deeper places.
+    std::vector<Place> places;
+    // All of the tree's, left to right, from the slice on.
+    std::vector<const float*> leaves;
+    std::vector<const double*> scalars;
+    // With ranks of other hosts.
+    std::vector<Message> sends, receives;
+  };
+  Turn& turn() { return turns_[window_]; }
+
+  size_t NodesOf(int rank) const { return Decompose(OwnedShards(rank, size_, shards_)).size(); }
+  std::vector<TreeNode> AllNodes() const {
+    std::vector<TreeNode> all;
+    for (int r = 0; r < size_; ++r) {
+      for (const TreeNode& node : Decompose(OwnedShards(r, size_, shards_))) all.push_back(node);
+    }
+    return all;
+  }
+
+  void PlanTurn(const HostWindow& window, size_t w) {
+    const auto host = communicator_->host_ranks();
+    Turn& turn = turns_[w];
+    for (int r = 0; r < size_; ++r) {
+      const size_t nodes = NodesOf(r);
+      const auto local = std::ranges::find(host, r);
+      if (local == host.end()) {
+        PlanReceives(turn, r, nodes);
+        continue;
+      }
+      const std::span<std::byte> part = window.parts[static_cast<size_t>(local - host.begin())];
+      for (size_t i = 0; i < nodes; ++i) {
+        const Place place = layout_.place(part, nodes * windows_, w * nodes + i);
+        turn.leaves.push_back(place.values + slice_.first);
+        turn.scalars.push_back(place.scalars);
+        if (r == rank_) turn.places.push_back(place);
+      }
+      if (r != rank_) host_peers_.emplace_back(r, layout_.place(part, nodes * windows_, 0).values);
+    }
+    for (int r = 0; r < size_; ++r) {
+      if (std::ranges::find(host, r) == host.end()) PlanSends(turn, r);
+    }
+  }
+
+  // A rank elsewhere sends its `nodes` subtrees, and gets this one's.
+  void PlanReceives(Turn& turn, int peer, size_t nodes) {
+    const auto stride = static_cast<size_t>((slice_.count + kLine - 1) / kLine * kLine);
+    received_.push_back(MakeAligned<float>(stride * nodes));
+    received_scalars_.push_back(MakeAligned<double>(scalars_ * nodes + 1));
+    float* values = received_.back().get();
+    double* scalars = received_scalars_.back().get();
+    for (size_t i = 0; i < nodes; ++i) {
+      turn.leaves.push_back(values + i * stride);
+      turn.scalars.push_back(scalars + i * scalars_);
+      turn.receives.push_back({peer, Bytes(values + i * stride, slice_.count * sizeof(float))});
+    }
+    turn.receives.push_back({peer, Bytes(scalars, nodes * scalars_ * sizeof(double))});
+    // The last one is the peer's host's finding.
+    flag_receives_.push_back({peer, Bytes(scalars + nodes * scalars_, sizeof(double))});
+    gather_receives_.push_back({peer, {}});
+  }
+  void PlanSends(Turn& turn, int peer) {
+    const size_t nodes = NodesOf(rank_);
+    const ElementRange theirs = SliceOf(peer, size_, elements_);
+    for (size_t i = 0; i < nodes; ++i) {
+      turn.sends.push_back({peer, Bytes(turn.places[i].values + theirs.first, theirs.count * sizeof(float))});
+    }
+    turn.sends.push_back({peer, Bytes(turn.places[0].scalars, nodes * scalars_ * sizeof(double))});
+    flag_sends_.push_back({peer, Bytes(&found_, sizeof(double))});
+    gather_sends_.push_back({peer, Bytes(turn.places[0].values + slice_.first, slice_.count * sizeof(float))});
+  }
+
+  // Finds out how deep the stack gets, and takes memory for what is deeper than what is left in the end.
+  void PlanStack(size_t kept) {
+    size_t depth = kept;
     std::vector<TreeNode> nodes;
-    size_t depth = 1;
     for (int shard = owned_.first; shard < owned_.end; ++shard) {
       nodes.push_back({0, shard});
       depth = std::max(depth, nodes.size());
@@ -150,103 +260,102 @@ class TreeReducer::Impl {
         nodes.back() = {nodes.back().level + 1, nodes.back().index / 2};
       }
     }
-    for (size_t i = 0; i < depth; ++i) gradient_buffers_.push_back(MakeAligned<float>(elements_));
-    scalar_buffer_ = MakeAligned<double>(depth * static_cast<size_t>(scalars_));
     stack_.reserve(depth);
-    sums_.resize(static_cast<size_t>(scalars_));
-  }
-
-  static std::span<std::byte> Bytes(void* p, size_t bytes) { return {static_cast<std::byte*>(p), bytes}; }
-
-  void PlanMessages(int shards) {
-    const size_t my_nodes = Decompose(owned_).size();
-    const Slice mine = SliceOf(rank_);
-    size_t total_nodes = 0;
-    for (int r = 0; r < size_; ++r) total_nodes += Decompose(OwnedShards(r, size_, shards)).size();
-    const int64_t stride = (mine.count + kLine - 1) / kLine * kLine;
-    received_ = MakeAligned<float>(static_cast<size_t>(stride) * (total_nodes - my_nodes));
-    received_scalars_ = MakeAligned<double>(total_nodes * static_cast<size_t>(scalars_));
-    merge_.reserve(total_nodes);
-    size_t slot = 0, scalar_slot = 0;
-    for (int peer = 0; peer < size_; ++peer) {
-      const std::vector<TreeNode> nodes = Decompose(OwnedShards(peer, size_, shards));
-      const size_t first_scalar = scalar_slot;
-      for (size_t i = 0; i < nodes.size(); ++i, ++scalar_slot) {
-        double* scalars = received_scalars_.get() + scalar_slot * static_cast<size_t>(scalars_);
-        float* values = peer == rank_ ? gradient_buffers_[i].get() + mine.first
-                                      : received_.get() + static_cast<int64_t>(slot++) * stride;
-        leaves_.push_back({nodes[i], values, scalars});
-        if (peer != rank_) receives_.push_back({peer, Bytes(values, mine.count * sizeof(float))});
+    for (size_t i = kept; i < depth; ++i) {
+      deep_.push_back(MakeAligned<float>(static_cast<size_t>(elements_)));
+      deep_scalars_.push_back(MakeAligned<double>(scalars_));
+      for (size_t w = 0; w < windows_; ++w) {
+        turns_[w].places.push_back({deep_.back().get(), deep_scalars_.back().get()});
       }
-      double* peer_scalars = received_scalars_.get() + first_scalar * static_cast<size_t>(scalars_);
-      const size_t scalar_bytes = nodes.size() * static_cast<size_t>(scalars_) * sizeof(double);
-      if (peer == rank_) {
-        my_scalars_ = peer_scalars;
-        my_scalar_count_ = nodes.size() * static_cast<size_t>(scalars_);
-        continue;
-      }
-      receives_.push_back({peer, Bytes(peer_scalars, scalar_bytes)});
-      const Slice theirs = SliceOf(peer);
-      for (size_t i = 0; i < my_nodes; ++i) {
-        sends_.push_back({peer, Bytes(gradient_buffers_[i].get() + theirs.first, theirs.count * sizeof(float))});
-      }
-      sends_.push_back({peer, Bytes(scalar_buffer_.get(), my_nodes * static_cast<size_t>(scalars_) * sizeof(double))});
-      gather_sends_.push_back({peer, Bytes(gradient_buffers_[0].get() + mine.first, mine.count * sizeof(float))});
-      gather_receives_.push_back(
-          {peer, Bytes(gradient_buffers_[0].get() + theirs.first, theirs.count * sizeof(float))});
     }
   }
 
-  absl::Status ReduceAcrossRanks() {
-    std::copy_n(scalar_buffer_.get(), my_scalar_count_, my_scalars_);
-    if (absl::Status s = communicator_->Exchange(sends_, receives_); !s.ok()) return s;
-    const Slice mine = SliceOf(rank_);
-    merge_.clear();
-    for (const Partial& leaf : leaves_) {
-      merge_.push_back(leaf);
-      MergeTop(merge_, mine.count);
+  // Each rank has looked at its slice alone.
+  absl::Status AgreeOnFinite() {
+    if (size_ == 1) return absl::OkStatus();
+    sync_.mine().value = finite_ ? 0 : 1;
+    sync_.Post();
+    LOCKSTEP_RETURN_IF_ERROR(sync_.Await());
+    found_ = 0;
+    for (const HostFlag* flag : sync_.all()) found_ = std::max(found_, flag->value);
+    finite_ = found_ == 0;
+    if (one_host_) return absl::OkStatus();
+    LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(flag_sends_, flag_receives_));
+    for (const Message& message : flag_receives_) {
+      finite_ = finite_ && *reinterpret_cast<const double*>(message.bytes.data()) == 0;
     }
-    root_scalars_ = merge_.front().scalars;
-    float* to = gradient_buffers_[0].get() + mine.first;
-    if (merge_.front().values != to) std::memcpy(to, merge_.front().values, mine.count * sizeof(float));
-    return communicator_->Exchange(gather_sends_, gather_receives_);
+    return absl::OkStatus();
+  }
+
+  // Before this rank's places may change: the host's peers have copied what they need of them.
+  void AwaitCopied() {
+    if (!std::exchange(copying_, false)) return;
+    deferred_ = sync_.Await();
   }
 
   Communicator* communicator_;
-  int rank_;
-  int size_;
-  int64_t elements_;
-  int scalars_;
-  ShardRange owned_;
+  const int rank_;
+  const int size_;
+  const int shards_;
+  const int64_t elements_;
+  const size_t scalars_;
+  const ShardRange owned_;
+  const bool one_host_;
+  // Each rank adds all elements by itself.
+  const bool whole_;
+  const size_t windows_;
+  const ElementRange slice_;
+  const Layout layout_;
+  const SumKernels* kernels_;
+  TreeSum tree_;
+  HostSync sync_;
+
   int next_shard_ = 0;
   bool fresh_ = true;
+  // Place i of the turn holds entry i.
+  std::vector<TreeNode> stack_;
+  Turn turns_[2];
+  size_t window_ = 0;
+  std::vector<AlignedArray<float>> deep_;
+  std::vector<AlignedArray<double>> deep_scalars_;
 
-  // Place i of the stack adds into buffer i.
-  std::vector<AlignedArray<float>> gradient_buffers_;
-  AlignedArray<double> scalar_buffer_;
-  std::vector<Partial> stack_;
+  AlignedArray<float> whole_sum_;
+  float* sum_ = nullptr;
   std::vector<double> sums_;
+  bool finite_ = true;
+  // Not zero: a rank of this host has found that its slice is not finite.
+  double found_ = 0;
+  // Peers may still copy from this rank's places.
+  bool copying_ = false;
+  absl::Status deferred_;
 
-  AlignedArray<float> received_;
-  AlignedArray<double> received_scalars_;
-  // This rank's place in received_scalars_.
-  double* my_scalars_ = nullptr;
-  size_t my_scalar_count_ = 0;
-  double* root_scalars_ = nullptr;
-  // Every rank's subtrees, left to right.
-  std::vector<Partial> leaves_;
-  std::vector<Partial> merge_;
-  std::vector<Message> sends_, receives_, gather_sends_, gather_receives_;
+  // The host's peers, and where each has its slice of the sum.
+  std::vector<std::pair<int, const float*>> host_peers_;
+  // With ranks of other hosts.
+  std::vector<AlignedArray<float>> received_;
+  std::vector<AlignedArray<double>> received_scalars_;
+  std::vector<Message> flag_sends_, flag_receives_, gather_sends_, gather_receives_;
 };
 
-TreeReducer::TreeReducer(Communicator* communicator, int shards, int64_t elements, int scalars)
-    : impl_(std::make_unique<Impl>(communicator, shards, elements, scalars)) {}
+TreeReducer::TreeReducer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 TreeReducer::~TreeReducer() = default;
+
+absl::StatusOr<std::unique_ptr<TreeReducer>> TreeReducer::Create(Communicator* communicator, int shards,
+                                                                 int64_t elements, int scalars) {
+  auto impl = std::make_unique<Impl>(communicator, shards, elements, scalars);
+  LOCKSTEP_RETURN_IF_ERROR(impl->Build());
+  return std::unique_ptr<TreeReducer>(new TreeReducer(std::move(impl)));
+}
+
 std::span<float> TreeReducer::shard_gradient() { return impl_->shard_gradient(); }
 std::span<double> TreeReducer::shard_scalars() { return impl_->shard_scalars(); }
 void TreeReducer::CommitShard() { impl_->CommitShard(); }
 absl::Status TreeReducer::Finish() { return impl_->Finish(); }
+absl::Status TreeReducer::FinishSlice() { return impl_->FinishSlice(); }
+absl::Status TreeReducer::Gather(std::span<float> values) { return impl_->Gather(values); }
+ElementRange TreeReducer::slice() const { return impl_->slice(); }
 std::span<float> TreeReducer::sum() { return impl_->sum(); }
 std::span<const double> TreeReducer::scalar_sums() const { return impl_->scalar_sums(); }
+bool TreeReducer::finite() const { return impl_->finite(); }
 
 }  // namespace lockstep

@@ -1,57 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-// The canonical sum of V shard gradients: one binary tree over the shard index, whoever owns which
-// shard. node(level, i) = node(level - 1, 2 i) + node(level - 1, 2 i + 1); V is a power of two. The
-// result has the same bits on every rank and for every number of ranks.
+// The canonical sum of V shard gradients: one binary tree over the shard index (tree_plan.h), whoever owns which
+// shard; V is a power of two. The result has the same bits on every rank, for every number of ranks and of hosts.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <vector>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "worker/comm/communicator.h"
+#include "worker/comm/tree_plan.h"
 
 namespace lockstep {
 
-// Shards [first, end) of rank r of n: r V / n to (r + 1) V / n.
-struct ShardRange {
-  int first = 0;
-  int end = 0;
-};
-ShardRange OwnedShards(int rank, int size, int shards);
+// Gradients of more floats than this are summed slice by slice, one a rank; each rank sums all of a smaller one by
+// itself, which costs more additions and one wait less.
+inline constexpr int64_t kWholeSumElements = 64 * 1024;
 
-// A complete aligned subtree: shards [index << level, (index + 1) << level).
-struct TreeNode {
-  int level = 0;
-  int index = 0;
-  bool operator==(const TreeNode&) const = default;
-};
-// The fewest aligned subtrees that make up [first, end), left to right.
-std::vector<TreeNode> Decompose(ShardRange range);
-
-// Plans and buffers for one length; made once, allocates nothing later. Not thread-safe.
+// Plans and buffers for one length; made once, allocates nothing later. Not thread-safe. After an error of any call
+// only the destructor may follow.
 class TreeReducer {
  public:
   // `communicator` outlives the reducer; size() <= shards. `elements` floats per gradient, and
-  // `scalars` doubles (losses, counts, flags) that ride along and are added in the same tree.
-  TreeReducer(Communicator* communicator, int shards, int64_t elements, int scalars);
+  // `scalars` doubles (losses, counts, flags) that ride along and are added in the same tree. Every rank makes the
+  // same reducers in the same order; errors as of Communicator::MakeWindow.
+  static absl::StatusOr<std::unique_ptr<TreeReducer>> Create(Communicator* communicator, int shards, int64_t elements,
+                                                             int scalars);
   ~TreeReducer();
 
   // Where the gradient of the next owned shard is to be written: `elements` floats on a 64-byte
   // boundary, and `scalars` doubles (zeroed). Shards are produced in order, OwnedShards(rank) first
-  // to last; call Commit after each.
+  // to last; call CommitShard after each. The memory is one that the host's ranks share: nothing is copied.
   std::span<float> shard_gradient();
   std::span<double> shard_scalars();
   // Adds the shard into this rank's subtrees.
   void CommitShard();
-  // After the last owned shard: sums over all ranks. The spans hold the sums until the next step.
+
+  // After the last owned shard: sums over all ranks. The spans hold the sums until the next step, and may be
+  // changed: no other rank sees it.
   absl::Status Finish();
+
+  // The same in two parts, for who can do with a part of the sum: all scalars, but of the gradient slice() alone. The
+  // rest of sum() is undefined, unless slice() is all of it. The slice may be changed.
+  absl::Status FinishSlice();
+  // Then, where all ranks do so: `values`, as long as a gradient and correct inside of slice(), becomes correct
+  // everywhere. `values` may be sum().
+  absl::Status Gather(std::span<float> values);
+  ElementRange slice() const;
+
   std::span<float> sum();
   std::span<const double> scalar_sums() const;
+  // No infinity or NaN is in the gradient's sum, on any rank. The same everywhere.
+  bool finite() const;
 
  private:
   class Impl;
+  explicit TreeReducer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

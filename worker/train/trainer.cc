@@ -86,7 +86,8 @@ absl::Status Trainer::Build(const Dataset& dataset) {
     LOCKSTEP_ASSIGN_OR_RETURN(whole_batch_, WholeBatch::Create(device_, model_.get(), communicator_,
                                                                config_.plan.logical_shards, owned_.end - owned_.first));
   }
-  reducer_ = std::make_unique<TreeReducer>(communicator_, config_.plan.logical_shards, elements, width + kWishes);
+  LOCKSTEP_ASSIGN_OR_RETURN(reducer_,
+                            TreeReducer::Create(communicator_, config_.plan.logical_shards, elements, width + kWishes));
 
   KeeperOptions options{.first_step = config_.first_step,
                         .resume_snapshot = config_.resume_snapshot,

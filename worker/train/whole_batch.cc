@@ -11,7 +11,7 @@ namespace lockstep {
 absl::Status TreeShardSum::Sum(std::span<const double> shards, std::span<double> total) {
   std::unique_ptr<TreeReducer>& reducer = reducers_[total.size()];
   if (reducer == nullptr) {
-    reducer = std::make_unique<TreeReducer>(communicator_, shards_, 0, static_cast<int>(total.size()));
+    LOCKSTEP_ASSIGN_OR_RETURN(reducer, TreeReducer::Create(communicator_, shards_, 0, static_cast<int>(total.size())));
   }
   for (size_t at = 0; at < shards.size(); at += total.size()) {
     std::ranges::copy(shards.subspan(at, total.size()), reducer->shard_scalars().begin());

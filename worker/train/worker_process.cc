@@ -115,7 +115,7 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
   const v1::Welcome& welcome = session.welcome();
   std::future<absl::StatusOr<Loaded>> loading =
       std::async(std::launch::async, [&] { return Load(welcome, failpoints); });
-  absl::StatusOr<std::unique_ptr<Communicator>> communicator = MakeMpiCommunicator();
+  absl::StatusOr<std::unique_ptr<Communicator>> communicator = MakeMpiCommunicator({.threads = options.threads});
   absl::StatusOr<Loaded> loaded = loading.get();
   if (!communicator.ok()) return {communicator.status(), {}};
   if (!loaded.ok()) return {MayPass(loaded.status()) ? loaded.status() : Permanent(loaded.status()), {}};

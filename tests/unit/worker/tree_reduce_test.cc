@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/comm/tree_reduce.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "common/rng.h"
 
 namespace lockstep {
@@ -31,13 +36,19 @@ struct Result {
   std::vector<double> scalars;
 };
 
-std::vector<Result> Reduce(int ranks, int shards, int64_t elements, int steps) {
-  auto group = MakeThreadGroup(ranks);
+// How the sum reaches all ranks: at once, or as slices that are handed out.
+enum class Way { kFinish, kGather };
+
+std::vector<Result> Reduce(int ranks, int shards, int64_t elements, int steps, int ranks_per_host = 0,
+                           Way way = Way::kFinish) {
+  auto group = MakeThreadGroup(ranks, ranks_per_host);
   std::vector<Result> results(ranks);
   std::vector<std::thread> threads;
   for (int r = 0; r < ranks; ++r) {
     threads.emplace_back([&, r] {
-      TreeReducer reducer(group[r].get(), shards, elements, 2);
+      auto made = TreeReducer::Create(group[r].get(), shards, elements, 2);
+      ASSERT_TRUE(made.ok()) << made.status();
+      TreeReducer& reducer = **made;
       for (int step = 0; step < steps; ++step) {
         const ShardRange owned = OwnedShards(r, ranks, shards);
         for (int shard = owned.first; shard < owned.end; ++shard) {
@@ -47,9 +58,21 @@ std::vector<Result> Reduce(int ranks, int shards, int64_t elements, int steps) {
           reducer.shard_scalars()[1] += 1;
           reducer.CommitShard();
         }
-        ASSERT_TRUE(reducer.Finish().ok());
+        std::vector<float> own(elements);
+        if (way == Way::kFinish) {
+          ASSERT_TRUE(reducer.Finish().ok());
+          std::ranges::copy(reducer.sum(), own.begin());
+          // No other rank sees what becomes of it.
+          std::ranges::fill(reducer.sum(), -1.0F);
+        } else {
+          ASSERT_TRUE(reducer.FinishSlice().ok());
+          const ElementRange slice = reducer.slice();
+          std::ranges::copy(reducer.sum().subspan(slice.first, slice.count), own.begin() + slice.first);
+          ASSERT_TRUE(reducer.Gather(own).ok());
+        }
+        ASSERT_TRUE(reducer.finite());
+        results[r].sum = own;
       }
-      results[r].sum.assign(reducer.sum().begin(), reducer.sum().end());
       results[r].scalars.assign(reducer.scalar_sums().begin(), reducer.scalar_sums().end());
     });
   }
@@ -79,26 +102,138 @@ TEST(OwnedShardsTest, CoversEveryShardOnce) {
   }
 }
 
+// The sum after `steps` steps of Reduce.
+std::vector<float> Expected(int shards, int64_t elements, int steps) {
+  std::vector<std::vector<float>> all;
+  for (int s = 0; s < shards; ++s) all.push_back(ShardGradient(s + steps - 1, elements));
+  std::vector<float> expected(elements);
+  for (int64_t i = 0; i < elements; ++i) expected[i] = TreeSum(all, std::countr_zero(unsigned(shards)), 0, i);
+  return expected;
+}
+
+void ExpectSums(const std::vector<Result>& results, const std::vector<float>& expected, int shards,
+                std::vector<double>& scalars) {
+  for (const Result& result : results) {
+    ASSERT_EQ(result.sum.size(), expected.size());
+    ASSERT_EQ(std::memcmp(result.sum.data(), expected.data(), expected.size() * sizeof(float)), 0);
+    ASSERT_EQ(result.scalars[1], shards);
+    if (scalars.empty()) scalars = result.scalars;
+    ASSERT_EQ(std::memcmp(result.scalars.data(), scalars.data(), sizeof(double) * 2), 0);
+  }
+}
+
 TEST(TreeReducerTest, EveryNumberOfRanksGivesTheBitsOfTheDefinition) {
   for (int shards : {1, 2, 4, 8, 16}) {
     for (int64_t elements : {1, 5, 16, 100, 1003}) {
-      std::vector<std::vector<float>> all;
-      for (int s = 0; s < shards; ++s) all.push_back(ShardGradient(s + 1, elements));
-      std::vector<float> expected(elements);
-      for (int64_t i = 0; i < elements; ++i) expected[i] = TreeSum(all, std::countr_zero(unsigned(shards)), 0, i);
+      const std::vector<float> expected = Expected(shards, elements, 2);
       std::vector<double> scalars;
       for (int ranks = 1; ranks <= std::min(shards, 7); ++ranks) {
-        const std::vector<Result> results = Reduce(ranks, shards, elements, 2);
-        for (const Result& result : results) {
-          ASSERT_EQ(std::memcmp(result.sum.data(), expected.data(), elements * sizeof(float)), 0)
-              << ranks << " ranks, " << shards << " shards, " << elements << " elements";
-          ASSERT_EQ(result.scalars[1], shards);
-          if (scalars.empty()) scalars = result.scalars;
-          ASSERT_EQ(std::memcmp(result.scalars.data(), scalars.data(), sizeof(double) * 2), 0);
+        SCOPED_TRACE(absl::StrCat(ranks, " ranks, ", shards, " shards, ", elements, " elements"));
+        ExpectSums(Reduce(ranks, shards, elements, 2), expected, shards, scalars);
+      }
+    }
+  }
+}
+
+TEST(TreeReducerTest, ASumInSlicesHasTheSameBits) {
+  const int64_t elements = kWholeSumElements + 1003;
+  for (int shards : {1, 2, 4, 8}) {
+    const std::vector<float> expected = Expected(shards, elements, 3);
+    std::vector<double> scalars;
+    for (int ranks : {1, 2, 3, 4, 7}) {
+      if (ranks > shards) continue;
+      for (const Way way : {Way::kFinish, Way::kGather}) {
+        SCOPED_TRACE(absl::StrCat(ranks, " ranks, ", shards, " shards"));
+        ExpectSums(Reduce(ranks, shards, elements, 3, 0, way), expected, shards, scalars);
+      }
+    }
+  }
+}
+
+TEST(TreeReducerTest, AnyNumberOfHostsGivesTheSameBits) {
+  struct Group {
+    int ranks, per_host;
+  };
+  for (const int64_t elements : {int64_t{1}, int64_t{100}, int64_t{1003}, kWholeSumElements + 17}) {
+    for (const int shards : {4, 8}) {
+      const std::vector<float> expected = Expected(shards, elements, 3);
+      std::vector<double> scalars;
+      for (const Group& group : {Group{4, 4}, Group{4, 2}, Group{4, 1}, Group{3, 2}}) {
+        for (const Way way : {Way::kFinish, Way::kGather}) {
+          SCOPED_TRACE(absl::StrCat(group.ranks, " ranks, ", group.per_host, " a host, ", elements, " elements"));
+          ExpectSums(Reduce(group.ranks, shards, elements, 3, group.per_host, way), expected, shards, scalars);
         }
       }
     }
   }
+}
+
+TEST(TreeReducerTest, EveryRankHearsOfANumberThatIsNotFinite) {
+  for (const int per_host : {4, 2, 1}) {
+    for (const int64_t elements : {int64_t{1}, int64_t{1000}, kWholeSumElements + 17}) {
+      auto group = MakeThreadGroup(4, per_host);
+      std::vector<std::thread> threads;
+      for (int r = 0; r < 4; ++r) {
+        threads.emplace_back([&, r] {
+          auto reducer = TreeReducer::Create(group[r].get(), 4, elements, 0);
+          ASSERT_TRUE(reducer.ok());
+          // Two numbers that are finite, but not their sum; a NaN; and nothing again.
+          const float odd[] = {r < 2 ? std::numeric_limits<float>::max() : 0, r == 3 ? NAN : 1, 1};
+          for (int step = 0; step < 3; ++step) {
+            const std::span<float> gradient = (*reducer)->shard_gradient();
+            std::ranges::fill(gradient, 1.0F);
+            gradient[(elements - 1) * step / 2] = odd[step];
+            (*reducer)->CommitShard();
+            ASSERT_TRUE((*reducer)->FinishSlice().ok());
+            EXPECT_EQ((*reducer)->finite(), step == 2) << elements << " elements, step " << step;
+          }
+        });
+      }
+      for (std::thread& t : threads) t.join();
+    }
+  }
+}
+
+// Rank 0 of two waits for a peer that never comes.
+absl::Status AwaitNobody(int64_t elements, std::chrono::milliseconds timeout, bool abort) {
+  auto group = MakeThreadGroup(2);
+  group[0]->set_timeout(timeout);
+  absl::Status status;
+  std::atomic<bool> waits{false};
+  std::thread peer([&] { EXPECT_TRUE(TreeReducer::Create(group[1].get(), 2, elements, 0).ok()); });
+  std::thread waiter([&] {
+    auto reducer = TreeReducer::Create(group[0].get(), 2, elements, 0);
+    ASSERT_TRUE(reducer.ok());
+    (*reducer)->shard_gradient();
+    (*reducer)->CommitShard();
+    waits = true;
+    status = (*reducer)->Finish();
+  });
+  peer.join();
+  while (!waits) std::this_thread::yield();
+  if (abort) group[0]->Abort();
+  waiter.join();
+  return status;
+}
+
+TEST(TreeReducerTest, AbortEndsAWaitForTheHost) {
+  for (const int64_t elements : {int64_t{100}, kWholeSumElements + 1}) {
+    EXPECT_EQ(AwaitNobody(elements, std::chrono::minutes(1), true).code(), absl::StatusCode::kAborted);
+  }
+}
+
+TEST(TreeReducerTest, ASilentPeerOfTheHostEndsInADeadlineThatNamesIt) {
+  for (const int64_t elements : {int64_t{100}, kWholeSumElements + 1}) {
+    const absl::Status status = AwaitNobody(elements, std::chrono::milliseconds(20), false);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+    EXPECT_THAT(std::string(status.message()), testing::EndsWith("rank(s) 1"));
+  }
+}
+
+TEST(ThreadGroupTest, APeerThatTakesNoMemoryEndsInADeadline) {
+  auto group = MakeThreadGroup(2);
+  group[0]->set_timeout(std::chrono::milliseconds(20));
+  EXPECT_EQ(group[0]->MakeWindow(64).status().code(), absl::StatusCode::kDeadlineExceeded);
 }
 
 TEST(ThreadGroupTest, AbortEndsAWaitingExchange) {
