@@ -85,6 +85,13 @@ struct ElementLossArgs {
   bool mean = true;
 };
 
+// What a product of kF32 tensors is computed in; kF64 is always computed in double.
+enum class ProductPrecision : uint8_t {
+  kFloat,
+  // Each factor is rounded to BF16 (to nearest, ties to even) and the products are added in float.
+  kBf16,
+};
+
 // out = activation(op(a) op(b) + bias), or out += op(a) op(b) where accumulate is set (then no bias
 // and no activation). op(a): [m, k], op(b): [k, n], out: [m, n], bias: [n] or null data.
 struct GemmArgs {
@@ -92,6 +99,7 @@ struct GemmArgs {
   bool transpose_b = false;
   bool accumulate = false;
   ActivationArgs activation = {};
+  ProductPrecision precision = ProductPrecision::kFloat;
 };
 
 // Source rows for Gather: kU8 or kF32, [rows, width].
@@ -112,6 +120,8 @@ struct WindowArgs {
   std::array<int64_t, 2> pad_begin{0, 0};
   std::array<int64_t, 2> pad_end{0, 0};
   int64_t groups = 1;
+  // Only of convolution. A device may compute any shape in float.
+  ProductPrecision precision = ProductPrecision::kFloat;
 };
 
 enum class Pooling : uint8_t { kMax, kAverage };

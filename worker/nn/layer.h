@@ -22,6 +22,8 @@ struct StepContext {
   int64_t first_row = 0;
   // Samples in the global batch; 0: no more than this call's rows.
   int64_t batch_rows = 0;
+  // Of products; set by the model while training.
+  ProductPrecision precision = ProductPrecision::kFloat;
   // The rest is set by the model for each layer.
   // The layer's place in the model.
   int layer_index = 0;

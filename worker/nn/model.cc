@@ -30,7 +30,8 @@ Tensor Rows(Tensor t, int64_t rows, const Shape& sample) {
 
 class ModelImpl final : public Model {
  public:
-  ModelImpl(Device* device, DType type) : device_(device), type_(type) {}
+  ModelImpl(Device* device, DType type, ProductPrecision precision)
+      : device_(device), type_(type), precision_(precision) {}
 
   absl::Status Build(const ModelPlan& plan, const v1::LossSpec& loss, const MetricsPlan& metrics, int64_t max_rows,
                      int shards) {
@@ -224,6 +225,7 @@ class ModelImpl final : public Model {
     StepContext own = context;
     own.device = device_;
     own.first_row = first_row;
+    own.precision = precision_;
     return own;
   }
 
@@ -308,6 +310,7 @@ class ModelImpl final : public Model {
 
   Device* device_;
   DType type_;
+  ProductPrecision precision_;
   ModelPlan plan_;
   std::unique_ptr<Objective> objective_;
   Graph graph_;
@@ -338,8 +341,8 @@ class ModelImpl final : public Model {
 
 absl::StatusOr<std::unique_ptr<Model>> Model::Create(Device* device, const ModelPlan& plan, const v1::LossSpec& loss,
                                                      DType type, int64_t max_rows, const MetricsPlan& metrics,
-                                                     int shards) {
-  auto model = std::make_unique<ModelImpl>(device, type);
+                                                     int shards, ProductPrecision precision) {
+  auto model = std::make_unique<ModelImpl>(device, type, precision);
   LOCKSTEP_RETURN_IF_ERROR(model->Build(plan, loss, metrics, max_rows, shards));
   return model;
 }

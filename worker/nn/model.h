@@ -61,10 +61,11 @@ class Model {
  public:
   // `type` is kF32, or kF64 for checks. `max_rows`: the largest micro-batch. `shards`: those of this
   // rank, which matter only where needs_whole_batch. The device outlives the model. RESOURCE_EXHAUSTED
-  // where memory is short. Without metrics there is the loss alone.
+  // where memory is short. Without metrics there is the loss alone. `precision`: of training's products.
   static absl::StatusOr<std::unique_ptr<Model>> Create(Device* device, const ModelPlan& plan,
                                                        const lockstep::v1::LossSpec& loss, DType type, int64_t max_rows,
-                                                       const MetricsPlan& metrics = {}, int shards = 1);
+                                                       const MetricsPlan& metrics = {}, int shards = 1,
+                                                       ProductPrecision precision = ProductPrecision::kFloat);
   virtual ~Model() = default;
 
   virtual const std::vector<ParameterView>& parameter_views() const = 0;

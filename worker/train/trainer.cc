@@ -57,7 +57,9 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   LOCKSTEP_ASSIGN_OR_RETURN(
       model_,
       Model::Create(device_, config_.plan.model, spec.loss(), DType::kF32, std::max(shard_rows, Evaluator::kChunkRows),
-                    PlanMetrics(spec, config_.plan.model.output.elements()), owned_.end - owned_.first));
+                    PlanMetrics(spec, config_.plan.model.output.elements()), owned_.end - owned_.first,
+                    spec.training().precision() == v1::PRECISION_MIXED_BFLOAT16 ? ProductPrecision::kBf16
+                                                                                : ProductPrecision::kFloat));
   model_->Initialize(spec.seed());
   LoadInitialWeights();
   const int64_t elements = model_->parameters().elements();

@@ -169,12 +169,14 @@ TEST_F(PlanTest, HowToSaveAndCompareMustMakeSense) {
   spec.mutable_training()->set_keep_checkpoints(-1);
   spec.mutable_training()->set_digest_interval_steps(-1);
   spec.mutable_training()->set_non_finite(static_cast<v1::NonFinitePolicy>(9));
+  spec.mutable_training()->set_precision(static_cast<v1::Precision>(9));
   Violations violations;
   PlanJob(spec, nullptr, violations);
-  EXPECT_THAT(violations.list(), testing::IsSupersetOf({Fault("training.checkpoint_interval_steps", "negative"),
-                                                        Fault("training.keep_checkpoints", "negative"),
-                                                        Fault("training.digest_interval_steps", "negative"),
-                                                        Fault("training.non_finite", "SKIP_STEP")}));
+  EXPECT_THAT(violations.list(),
+              testing::IsSupersetOf(
+                  {Fault("training.checkpoint_interval_steps", "negative"),
+                   Fault("training.keep_checkpoints", "negative"), Fault("training.digest_interval_steps", "negative"),
+                   Fault("training.non_finite", "SKIP_STEP"), Fault("training.precision", "MIXED_BFLOAT16")}));
 }
 
 TEST_F(PlanTest, AMillionLayersAreOneFault) {

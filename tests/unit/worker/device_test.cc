@@ -20,12 +20,20 @@ std::vector<float> Random(int64_t n, uint64_t stream) {
 
 Tensor View(std::vector<float>& v, const Shape& shape) { return {v.data(), shape, DType::kF32}; }
 
-class GemmTest : public ::testing::TestWithParam<std::tuple<bool, bool>> {};
+// The upper half of its bits, to nearest, ties to even: exact in double.
+double RoundedToBf16(double x) {
+  if (x == 0) return x;
+  const double step = std::ldexp(1.0, std::ilogb(x) - 7);
+  return std::nearbyint(x / step) * step;
+}
+
+class GemmTest : public ::testing::TestWithParam<std::tuple<bool, bool, ProductPrecision>> {};
 
 // Every shape that an MLP has, against a sum in double. Terms are at most 1/4, so the error of a sum of
 // k terms is at most k (k / 4) epsilon / 2, far below what a wrong index gives.
 TEST_P(GemmTest, AgreesWithTheDefinition) {
-  const auto [ta, tb] = GetParam();
+  const auto [ta, tb, precision] = GetParam();
+  const auto factor = [bf16 = precision == ProductPrecision::kBf16](double x) { return bf16 ? RoundedToBf16(x) : x; };
   auto device = MakeCpuDevice(1);
   for (const auto& [m, n, k] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1},
                                 {2, 3, 5},
@@ -38,7 +46,7 @@ TEST_P(GemmTest, AgreesWithTheDefinition) {
                                 {1, 128, 784},
                                 {8, 10, 128}}) {
     std::vector<float> a = Random(m * k, 1), b = Random(k * n, 2), bias = Random(n, 3), out(m * n);
-    device->Gemm({.transpose_a = ta, .transpose_b = tb, .activation = {Activation::kRelu}},
+    device->Gemm({.transpose_a = ta, .transpose_b = tb, .activation = {Activation::kRelu}, .precision = precision},
                  View(a, ta ? Shape{k, m} : Shape{m, k}), View(b, tb ? Shape{n, k} : Shape{k, n}), View(bias, Shape{n}),
                  View(out, Shape{m, n}));
     const double tolerance = static_cast<double>(k + 2) * static_cast<double>(k + 2) / 4 * 6e-8 + 1e-7;
@@ -46,8 +54,8 @@ TEST_P(GemmTest, AgreesWithTheDefinition) {
       for (int64_t j = 0; j < n; ++j) {
         double sum = bias[static_cast<size_t>(j)];
         for (int64_t l = 0; l < k; ++l) {
-          sum += static_cast<double>(a[static_cast<size_t>(ta ? l * m + i : i * k + l)]) *
-                 b[static_cast<size_t>(tb ? j * k + l : l * n + j)];
+          sum += factor(a[static_cast<size_t>(ta ? l * m + i : i * k + l)]) *
+                 factor(b[static_cast<size_t>(tb ? j * k + l : l * n + j)]);
         }
         ASSERT_NEAR(out[static_cast<size_t>(i * n + j)], std::max(sum, 0.0), tolerance) << m << "x" << n << "x" << k;
       }
@@ -55,7 +63,9 @@ TEST_P(GemmTest, AgreesWithTheDefinition) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Transposed, GemmTest, ::testing::Combine(::testing::Bool(), ::testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(Transposed, GemmTest,
+                         ::testing::Combine(::testing::Bool(), ::testing::Bool(),
+                                            ::testing::Values(ProductPrecision::kFloat, ProductPrecision::kBf16)));
 
 TEST(GemmAccumulateTest, AddsToWhatIsThere) {
   auto device = MakeCpuDevice(1);
@@ -134,6 +144,7 @@ TEST(DeviceTest, SaysWhatItsBitsDependOn) {
   const std::string text = MakeCpuDevice(2)->Description();
   EXPECT_NE(text.find("2 threads"), std::string::npos) << text;
   EXPECT_NE(text.find("oneDNN"), std::string::npos) << text;
+  EXPECT_NE(text.find("bfloat16"), std::string::npos) << text;
 }
 
 }  // namespace

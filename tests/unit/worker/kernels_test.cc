@@ -191,6 +191,29 @@ TYPED_TEST(KernelsTest, ProductsAreSumsInOrder) {
   }
 }
 
+TEST(Bf16Test, IsTheNearestAndTheEvenOneOfTwo) {
+  const std::vector<std::pair<uint32_t, uint16_t>> cases{
+      {0x3f800000, 0x3f80},  // 1
+      {0x3f808000, 0x3f80},  // halfway, even below
+      {0x3f818000, 0x3f82},  // halfway, even above
+      {0x3f808001, 0x3f81}, {0x3f817fff, 0x3f81}, {0xbf808001, 0xbf81},
+      {0x80000000, 0x8000}, {0x7f7fffff, 0x7f80},                        // beyond the largest
+      {0x7f800000, 0x7f80}, {0xff800000, 0xff80}, {0x7f800001, 0x7fc0},  // no number, and stays none
+      {0xffffffff, 0xffff}, {0x00008001, 0x0001}};
+  std::vector<float> x;
+  for (const auto& [bits, expected] : cases) x.push_back(std::bit_cast<float>(bits));
+  for (const KernelChoice& set : Sets()) {
+    std::vector<uint16_t> y(x.size());
+    std::vector<float> rounded(x.size());
+    set.f32->to_bf16(x.data(), static_cast<int64_t>(x.size()), y.data());
+    set.f32->round_bf16(x.data(), static_cast<int64_t>(x.size()), rounded.data());
+    for (size_t i = 0; i < cases.size(); ++i) {
+      EXPECT_EQ(y[i], cases[i].second) << set.name << " " << std::hex << cases[i].first;
+      EXPECT_EQ(std::bit_cast<uint32_t>(rounded[i]), uint32_t{cases[i].second} << 16) << set.name;
+    }
+  }
+}
+
 // In units of the last place of the true value.
 double Ulps(float got, double expected) {
   const double next = std::nextafter(static_cast<float>(std::abs(expected)), INFINITY);

@@ -39,7 +39,8 @@ class CpuDevice final : public Device {
   std::string Description() const override {
     const dnnl_version_t* v = dnnl_version();
     return absl::StrCat("cpu ", CpuModel(), ", ", kernels_.name, ", oneDNN ", v->major, ".", v->minor, ".", v->patch,
-                        ", ", threads_, threads_ == 1 ? " thread" : " threads");
+                        cpu::HasBf16(kernels_) ? ", bfloat16" : ", bfloat16 in float", ", ", threads_,
+                        threads_ == 1 ? " thread" : " threads");
   }
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) override { return cpu::AllocateHost(bytes); }

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "worker/device/cpu/cpu_matmul.h"
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/device.h"
 
@@ -19,11 +21,19 @@ class CpuGemm {
  private:
   template <typename T>
   void RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out);
+  void RunFloat(const GemmArgs& args, Tensor a, Tensor b, Tensor out);
+  void RunBf16(const GemmArgs& args, Tensor a, Tensor b, Tensor out);
 
   KernelChoice kernels_;
   int threads_;
+  bool has_bf16_;
+  CpuMatmul matmul_;
+  std::vector<float> rounded_a_, rounded_b_;
   alignas(64) unsigned char pack_[kGemmPackBytes];
 };
+
+// True: this machine and these kernels multiply BF16; else it is done in float, which gives other bits.
+bool HasBf16(const KernelChoice& kernels);
 
 // True: `m` x `n` x `k` is faster on the own loops.
 bool PrefersOwnGemm(int64_t m, int64_t n, int64_t k, int threads);

@@ -82,6 +82,10 @@ struct CpuKernels {
   // state: as many pointers as the rule has.
   void (*update)(UpdateRule rule, const UpdateArgs& args, T* w, T* g, T* const* state, int64_t n);
   double (*sum_squares)(const T* x, int64_t n);
+  // To nearest, ties to even; what is not a number stays none.
+  void (*to_bf16)(const T* x, int64_t n, uint16_t* y);
+  // y[i] = x[i] rounded to BF16; y may alias x.
+  void (*round_bf16)(const T* x, int64_t n, T* y);
 };
 
 // The widest set this machine has, and its name.

@@ -16,16 +16,23 @@ class Conv2d final : public Layer {
   void Forward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
                Tensor y) override {
     const Tensor bias = parameters.size() > 1 ? parameters[1] : Tensor{};
-    context.device->ConvForward(args_, x[0], parameters[0], bias, context.fused_activation, y);
+    context.device->ConvForward(With(context), x[0], parameters[0], bias, context.fused_activation, y);
   }
   void Backward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
                 Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) override {
     const Tensor dbias = gradients.size() > 1 ? gradients[1] : Tensor{};
-    context.device->ConvBackwardKernel(args_, x[0], dy, gradients[0], dbias);
-    if (dx[0].data != nullptr) context.device->ConvBackwardInput(args_, dy, parameters[0], dx[0]);
+    const WindowArgs args = With(context);
+    context.device->ConvBackwardKernel(args, x[0], dy, gradients[0], dbias);
+    if (dx[0].data != nullptr) context.device->ConvBackwardInput(args, dy, parameters[0], dx[0]);
   }
 
  private:
+  WindowArgs With(const StepContext& context) const {
+    WindowArgs args = args_;
+    args.precision = context.precision;
+    return args;
+  }
+
   WindowArgs args_;
 };
 

@@ -13,15 +13,17 @@ class Dense final : public Layer {
   void Forward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
                Tensor y) override {
     const Tensor bias = parameters.size() > 1 ? parameters[1] : Tensor{};
-    context.device->Gemm({.activation = context.fused_activation}, x[0], parameters[0], bias, y);
+    context.device->Gemm({.activation = context.fused_activation, .precision = context.precision}, x[0], parameters[0],
+                         bias, y);
   }
 
   void Backward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
                 Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) override {
     Device& device = *context.device;
-    device.Gemm({.transpose_a = true}, x[0], dy, {}, gradients[0]);
+    device.Gemm({.transpose_a = true, .precision = context.precision}, x[0], dy, {}, gradients[0]);
     if (gradients.size() > 1) device.SumRows(dy, gradients[1]);
-    if (dx[0].data != nullptr) device.Gemm({.transpose_b = true}, dy, parameters[0], {}, dx[0]);
+    if (dx[0].data == nullptr) return;
+    device.Gemm({.transpose_b = true, .precision = context.precision}, dy, parameters[0], {}, dx[0]);
   }
 };
 
