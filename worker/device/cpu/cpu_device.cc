@@ -130,13 +130,13 @@ class CpuDevice final : public Device {
     });
   }
   void SoftmaxForward(Tensor x, Tensor y) override {
-    Visit(y.type, [&]<typename T>(T, const auto&) { cpu::SoftmaxForward<T>(x, y); });
+    Visit(y.type, [&]<typename T>(T, const auto& k) { cpu::SoftmaxForward<T>(k, x, y); });
   }
   void SoftmaxBackward(Tensor y, Tensor dy, Tensor dx) override {
     Visit(y.type, [&]<typename T>(T, const auto&) { cpu::SoftmaxBackward<T>(y, dy, dx); });
   }
   void LogSoftmaxForward(Tensor x, Tensor y) override {
-    Visit(y.type, [&]<typename T>(T, const auto&) { cpu::LogSoftmaxForward<T>(x, y); });
+    Visit(y.type, [&]<typename T>(T, const auto& k) { cpu::LogSoftmaxForward<T>(k, x, y); });
   }
   void LogSoftmaxBackward(Tensor y, Tensor dy, Tensor dx) override {
     Visit(y.type, [&]<typename T>(T, const auto&) { cpu::LogSoftmaxBackward<T>(y, dy, dx); });
@@ -239,8 +239,9 @@ class CpuDevice final : public Device {
 
   void SoftmaxCrossEntropy(const CrossEntropyArgs& args, Tensor logits, Tensor targets, double scale, Tensor dlogits,
                            Tensor sum) override {
-    Visit(logits.type,
-          [&]<typename T>(T, const auto&) { cpu::SoftmaxCrossEntropy<T>(args, logits, targets, scale, dlogits, sum); });
+    Visit(logits.type, [&]<typename T>(T, const auto& k) {
+      cpu::SoftmaxCrossEntropy<T>(k, args, logits, targets, scale, dlogits, sum);
+    });
   }
   void CrossEntropy(const CrossEntropyArgs& args, Tensor probabilities, Tensor targets, double scale,
                     Tensor dprobabilities, Tensor sum) override {

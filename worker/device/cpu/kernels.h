@@ -76,6 +76,9 @@ struct CpuKernels {
   // Adds {sum of dy, sum of dy x}.
   void (*product_sums)(const T* x, const T* dy, int64_t n, double* sums);
   void (*sum_rows)(const T* dy, int64_t rows, int64_t n, T* out);
+  // Rows of n. y = softmax(x), max = the rows' largest, sum = the rows' sums of exp(x - max); a null pointer: not
+  // wanted. y may alias x.
+  void (*softmax)(const T* x, int64_t rows, int64_t n, T* y, T* max, T* sum);
   bool (*all_finite)(const T* x, int64_t n);
   // y may alias x.
   void (*dropout)(const T* x, int64_t rows, int64_t width, T rate, const RngStream& stream, int64_t first_row, T* y);

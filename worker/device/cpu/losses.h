@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Softmax and the losses on the CPU. Rows are short (a class each), so these are plain loops; sums over
-// rows are kept in double, rows in order.
+// The losses on the CPU. Rows are short (a class each), so these are plain loops; sums over rows are kept in double,
+// rows in order.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "worker/device/cpu/kernels.h"
 #include "worker/device/math/activations.h"
 #include "worker/device/math/losses.h"
 #include "worker/device/tensor.h"
@@ -24,25 +25,10 @@ int64_t LabelOf(Tensor targets, int64_t row, int64_t n) {
   return std::max_element(t, t + n) - t;
 }
 
-// y = softmax(x); returns the logarithm of the sum and, in `max`, the maximum, so that
-// log p[j] = x[j] - max - log_sum.
 template <typename T>
-T SoftmaxRow(const T* x, int64_t n, T* y, T& max) {
-  max = *std::max_element(x, x + n);
-  T sum = T(0);
-  for (int64_t j = 0; j < n; ++j) {
-    y[j] = math::Exp(x[j] - max);
-    sum += y[j];
-  }
-  for (int64_t j = 0; j < n; ++j) y[j] /= sum;
-  return std::log(sum);
-}
-
-template <typename T>
-void SoftmaxForward(Tensor x, Tensor y) {
-  const int64_t n = x.shape[x.shape.rank() - 1], rows = n == 0 ? 0 : x.elements() / n;
-  T max;
-  for (int64_t i = 0; i < rows; ++i) SoftmaxRow(x.as<T>() + i * n, n, y.as<T>() + i * n, max);
+void SoftmaxForward(const CpuKernels<T>& kernels, Tensor x, Tensor y) {
+  const int64_t n = x.shape[x.shape.rank() - 1];
+  if (n > 0) kernels.softmax(x.as<T>(), x.elements() / n, n, y.as<T>(), nullptr, nullptr);
 }
 
 template <typename T>
@@ -59,14 +45,13 @@ void SoftmaxBackward(Tensor y, Tensor dy, Tensor dx) {
 }
 
 template <typename T>
-void LogSoftmaxForward(Tensor x, Tensor y) {
+void LogSoftmaxForward(const CpuKernels<T>& kernels, Tensor x, Tensor y) {
   const int64_t n = x.shape[x.shape.rank() - 1], rows = n == 0 ? 0 : x.elements() / n;
   for (int64_t i = 0; i < rows; ++i) {
     const T* px = x.as<T>() + i * n;
     T* py = y.as<T>() + i * n;
-    const T max = *std::max_element(px, px + n);
-    T sum = T(0);
-    for (int64_t j = 0; j < n; ++j) sum += math::Exp(px[j] - max);
+    T max, sum;
+    kernels.softmax(px, 1, n, nullptr, &max, &sum);
     const T log_sum = std::log(sum);
     for (int64_t j = 0; j < n; ++j) py[j] = px[j] - max - log_sum;
   }
@@ -147,23 +132,20 @@ double SoftmaxCrossEntropyRow(const CrossEntropyRow<T>& row, const T* x, int64_t
 }
 
 template <typename T>
-void SoftmaxCrossEntropy(const CrossEntropyArgs& args, Tensor logits, Tensor targets, double scale, Tensor dlogits,
-                         Tensor sum) {
+void SoftmaxCrossEntropy(const CpuKernels<T>& kernels, const CrossEntropyArgs& args, Tensor logits, Tensor targets,
+                         double scale, Tensor dlogits, Tensor sum) {
+  // Rows at a time.
+  constexpr int64_t kBlock = 64;
+  T max[kBlock], total[kBlock];
   const int64_t rows = logits.shape[0], n = rows == 0 ? 0 : logits.elements() / rows;
   double loss = 0;
   for (int64_t i = 0; i < rows; ++i) {
     const T* x = logits.as<T>() + i * n;
     T* const d = dlogits.data == nullptr ? nullptr : dlogits.as<T>() + i * n;
-    T max, log_sum;
-    if (d != nullptr) {
-      log_sum = SoftmaxRow(x, n, d, max);
-    } else {
-      max = *std::max_element(x, x + n);
-      T total = T(0);
-      for (int64_t j = 0; j < n; ++j) total += math::Exp(x[j] - max);
-      log_sum = std::log(total);
-    }
-    loss += SoftmaxCrossEntropyRow(CrossEntropyRow<T>(args, targets, i, n), x, n, max, log_sum, scale, d);
+    const int64_t at = i % kBlock;
+    if (at == 0) kernels.softmax(x, std::min(kBlock, rows - i), n, d, max, total);
+    loss +=
+        SoftmaxCrossEntropyRow(CrossEntropyRow<T>(args, targets, i, n), x, n, max[at], std::log(total[at]), scale, d);
   }
   sum.as<double>()[0] += loss;
 }
