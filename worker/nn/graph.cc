@@ -37,7 +37,8 @@ absl::Status Graph::Build(Device& device, const ModelPlan& plan, size_t count, D
     for (const int source : node.sources) {
       if (source != kModelInput && nodes[static_cast<size_t>(source)].wants_gradient) node.wants_gradient = true;
     }
-    node.calls.resize(static_cast<size_t>(lanes), {.x = std::vector<Tensor>(node.sources.size()),
+    node.calls.resize(static_cast<size_t>(lanes), {.context = {},
+                                                   .x = std::vector<Tensor>(node.sources.size()),
                                                    .y = {},
                                                    .dy = {},
                                                    .dx = std::vector<Tensor>(node.sources.size())});
@@ -144,6 +145,10 @@ absl::Status Graph::Allocate(Device& device, DType type, int64_t max_rows, int l
       }
       const int64_t scratch = node.layer->scratch_size(max_rows);
       if (scratch > 0) LOCKSTEP_RETURN_IF_ERROR(take(Shape{scratch}, DType::kF64, memory.scratch));
+      StepContext& context = node.calls[lane].context;
+      context.layer_index = node.index;
+      context.fused_activation = node.fused_activation;
+      context.scratch = memory.scratch;
     }
     most = std::max(most, static_cast<size_t>(std::ranges::count(node.flows, GradientFlow::kAdd)));
     for (size_t k = 0; k < node.flows.size(); ++k) {

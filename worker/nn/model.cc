@@ -235,11 +235,16 @@ class ModelImpl final : public Model {
 
   const Tensor& Last(size_t lane) const { return graph_.Output(static_cast<int>(graph_.nodes.size()) - 1, lane); }
 
-  StepContext For(const Node& node, size_t lane, StepContext context) const {
-    context.layer_index = node.index;
-    context.fused_activation = node.fused_activation;
-    context.scratch = node.memory[lane].scratch;
-    return context;
+  // The node's own context, brought up to the step's.
+  static const StepContext& For(Node& node, size_t lane, const StepContext& step) {
+    StepContext& own = node.calls[lane].context;
+    own.device = step.device;
+    own.training = step.training;
+    own.seed = step.seed;
+    own.step = step.step;
+    own.first_row = step.first_row;
+    own.batch_rows = step.batch_rows;
+    return own;
   }
 
   void Forward(Node& node, size_t lane, const StepContext& context) {
@@ -289,7 +294,7 @@ class ModelImpl final : public Model {
     const std::span<double> all(shard_sums_.data(), shards.size() * static_cast<size_t>(width));
     for (size_t lane = 0; lane < shards.size(); ++lane) {
       const Batch& batch = shards[lane].batch;
-      const StepContext own = For(node, lane, Own(context, shards[lane].first_row));
+      const StepContext& own = For(node, lane, Own(context, shards[lane].first_row));
       if (batch.rows == 0) {
         device_->Fill(place(lane), 0);
       } else if (backward) {

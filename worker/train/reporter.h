@@ -38,9 +38,12 @@ class Reporter {
 
   // A range begins with `step`; called before the first step and after every pause.
   void Begin(int64_t step);
-  // One step is done. `sums`: the objective's; empty, with `rows` 0, for a step that was not applied.
-  // Adds to the range and to the epoch in `state`. Allocates nothing.
-  void AddStep(std::span<const double> sums, int64_t rows, const StepSeconds& seconds, TrainerState& state);
+  // Whether the coming step is to be timed. Each one is, but where steps take less than a few looks at the clock are
+  // worth, one in 16.
+  bool WantsTimes() const;
+  // One step is done. `sums`: the objective's; empty, with `rows` 0, for a step that was not applied. `seconds`: null
+  // where it was not timed. Adds to the range and to the epoch in `state`. Allocates nothing.
+  void AddStep(std::span<const double> sums, int64_t rows, const StepSeconds* seconds, TrainerState& state);
   // True where a range is long enough to be committed: a fifth of a second, or `at_least_seconds`.
   bool Due(double at_least_seconds = 0) const;
   // 99th percentile of the newest steps' times; 0 before the first one.
@@ -58,7 +61,10 @@ class Reporter {
   int64_t steps_ = 0;
   int64_t rows_ = 0;
   std::vector<double> sums_;
+  // Of the steps that were timed.
   StepSeconds seconds_;
+  int64_t timed_steps_ = 0;
+  int64_t until_timed_ = 0;
   // A ring of the newest steps' times.
   std::array<float, 256> newest_{};
   size_t newest_count_ = 0;

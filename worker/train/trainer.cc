@@ -199,9 +199,10 @@ absl::StatusOr<Trainer::Result> Trainer::Run() {
 
 absl::Status Trainer::Step(int64_t step) {
   StepSeconds seconds;
-  const double began = Seconds();
+  timed_ = reporter_.WantsTimes();
+  const double began = Lap();
   LOCKSTEP_RETURN_IF_ERROR(link_->AwaitLease(step));
-  seconds.lease = Seconds() - began;
+  seconds.lease = Lap() - began;
   const StepPlace place = step_plan_.At(step);
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.forward"));
   if (whole_batch_ != nullptr) {
@@ -213,9 +214,9 @@ absl::Status Trainer::Step(int64_t step) {
   }
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.allreduce"));
-  const double before_reduction = Seconds();
+  const double before_reduction = Lap();
   LOCKSTEP_RETURN_IF_ERROR(reducer_->Finish());
-  const double before_update = Seconds();
+  const double before_update = Lap();
   seconds.allreduce += before_update - before_reduction;
 
   const std::span<const double> sums = reducer_->scalar_sums();
@@ -237,33 +238,34 @@ absl::Status Trainer::Step(int64_t step) {
     LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place, gradient));
     optimizer_->Skip(*device_, model_->parameters(), gradient, rate, step);
   }
-  seconds.optimizer = Seconds() - before_update;
+  seconds.optimizer = Lap() - before_update;
   const std::span<const double> applied = std::span(step_sums_).first(finite ? step_sums_.size() : 0);
-  reporter_.AddStep(applied, finite ? place.rows : 0, seconds, state_);
+  reporter_.AddStep(applied, finite ? place.rows : 0, timed_ ? &seconds : nullptr, state_);
   return HitFailpoint(failpoints_, "step.after_apply");
 }
 
 // One shard's gradient, scaled so that the sum over all shards is the mean over the step's samples.
 absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds) {
-  const double began = Seconds();
+  const double began = Lap();
   const Piece piece = PieceOf(place, shard);
   LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, train_sampler_->Take(piece));
-  const double loaded = Seconds();
+  const double loaded = Lap();
   StepContext context = ContextOf(step, place);
   context.first_row = piece.first - place.first_position;
   const Tensor gradient{reducer_->shard_gradient().data(), model_->parameters().shape, DType::kF32};
   const std::span<double> scalars = reducer_->shard_scalars();
   double forward = 0;
   device_->Fill(stats_, 0);
-  model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradient, stats_, &forward);
+  model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradient, stats_,
+                          timed_ ? &forward : nullptr);
   device_->CopyToHost(scalars.data(), stats_.data, stats_.bytes());
   if (shard == owned_.first) AddWishes(scalars);
-  const double computed = Seconds();
+  const double computed = Lap();
   reducer_->CommitShard();
   seconds.data += loaded - began;
   seconds.forward += forward;
   seconds.backward += computed - loaded - forward;
-  seconds.allreduce += Seconds() - computed;
+  seconds.allreduce += Lap() - computed;
   return absl::OkStatus();
 }
 
@@ -292,15 +294,15 @@ void Trainer::AddWishes(std::span<double> scalars) {
 }
 
 absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, StepSeconds& seconds) {
-  const double began = Seconds();
+  const double began = Lap();
   for (int shard = owned_.first; shard < owned_.end; ++shard) {
     const Piece piece = PieceOf(place, shard);
     LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, train_sampler_->Take(piece));
     LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Add(batch, piece.first - place.first_position));
   }
-  const double loaded = Seconds();
+  const double loaded = Lap();
   LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Compute(ContextOf(step, place), 1.0 / static_cast<double>(place.rows)));
-  const double computed = Seconds();
+  const double computed = Lap();
   const Shape flat = model_->parameters().shape;
   bool first = true;
   for (const ShardTask& task : whole_batch_->tasks()) {
@@ -312,7 +314,7 @@ absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, Step
   seconds.data += loaded - began;
   // Forward and backward are not told apart, and the layers' sums over the batch are in between.
   seconds.backward += computed - loaded;
-  seconds.allreduce += Seconds() - computed;
+  seconds.allreduce += Lap() - computed;
   return absl::OkStatus();
 }
 
@@ -330,7 +332,7 @@ absl::Status Trainer::AfterStep(int64_t step) {
   if (!HitFailpoint(failpoints_, "memory.flip").ok()) *model_->parameters().as<uint32_t>() ^= 1;
   if (step % digest_interval_ == 0 || ends_epoch || step == total) AddDigest(step);
   const bool last = stop_ || step == total;
-  if (ends_epoch || last || reporter_.Due(50 * keeper_->snapshot_seconds())) {
+  if (ends_epoch || last || (timed_ && reporter_.Due(50 * keeper_->snapshot_seconds()))) {
     LOCKSTEP_RETURN_IF_ERROR(Commit(step, last));
   }
   if (ends_epoch) return EndEpoch(step);
@@ -461,6 +463,8 @@ double Trainer::Rate(int64_t step) const {
   return LearningRate(config_.spec.schedule(), optimizer_->base_learning_rate(), step,
                       EpochJudge::Reductions(state_.extra));
 }
+
+double Trainer::Lap() const { return timed_ ? Seconds() : 0; }
 
 double Trainer::Seconds() const { return std::chrono::duration<double>(clock_->Now().time_since_epoch()).count(); }
 

@@ -111,6 +111,8 @@ class Trainer {
   // The learning rate of a step.
   double Rate(int64_t step) const;
   double Seconds() const;
+  // The same in a step that is timed.
+  double Lap() const;
 
   TrainerConfig config_;
   Device* device_;
@@ -140,6 +142,7 @@ class Trainer {
   Reporter reporter_;
   TrainerState state_;
   std::unique_ptr<StateKeeper> keeper_;
+  bool timed_ = true;
   // What the ranks agreed on in the newest step.
   bool stop_ = false;
   bool stop_with_checkpoint_ = false;

@@ -27,11 +27,11 @@ TEST(ReporterTest, ARangeHoldsTheMeansOfItsSteps) {
   reporter.SetObjective(&objective);
   reporter.Begin(10);
   // Loss and right predictions.
-  reporter.AddStep(std::vector<double>{32, 8}, 32,
-                   {.data = 1, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5}, state);
+  StepSeconds seconds{.data = 1, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5};
+  reporter.AddStep(std::vector<double>{32, 8}, 32, &seconds, state);
   EXPECT_FALSE(reporter.Due());
-  reporter.AddStep(std::vector<double>{16, 8}, 16,
-                   {.data = 3, .forward = 2, .backward = 3, .allreduce = 4, .optimizer = 5}, state);
+  seconds.data = 3;
+  reporter.AddStep(std::vector<double>{16, 8}, 16, &seconds, state);
   clock.Advance(std::chrono::milliseconds(500));
   EXPECT_TRUE(reporter.Due());
   const v1::StepsCommitted range = reporter.Take(0.1);
@@ -46,6 +46,27 @@ TEST(ReporterTest, ARangeHoldsTheMeansOfItsSteps) {
   EXPECT_EQ(state.rows, 48);
   EXPECT_EQ(state.steps, 2);
   EXPECT_EQ(state.sums, (std::vector<double>{48, 16}));
+}
+
+TEST(ReporterTest, OfVeryShortStepsOneInSixteenIsTimed) {
+  FakeClock clock;
+  const Objective objective = MakeObjective("sparse_categorical_crossentropy { from_logits: true }");
+  TrainerState state{.sums = {0, 0}};
+  Reporter reporter(&clock, 100, 3);
+  reporter.SetObjective(&objective);
+  reporter.Begin(0);
+  const StepSeconds brief{.forward = 1e-5, .backward = 2e-5}, slow{.forward = 2e-3};
+  std::vector<int> timed;
+  for (int step = 0; step < 40; ++step) {
+    const bool times = reporter.WantsTimes();
+    if (times) timed.push_back(step);
+    reporter.AddStep(std::vector<double>{1, 1}, 1, times ? (step == 32 ? &slow : &brief) : nullptr, state);
+  }
+  // The slow one is followed by one that is timed.
+  EXPECT_EQ(timed, (std::vector<int>{0, 16, 32, 33}));
+  const v1::StepsCommitted range = reporter.Take(0.1);
+  EXPECT_EQ(range.end_step(), 40);
+  EXPECT_DOUBLE_EQ(range.phases().backward_seconds(), 3 * 2e-5 / 4);
 }
 
 TEST(ScoreTest, RSquaredIsOneMinusTheShareLeftUnexplained) {
