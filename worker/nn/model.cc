@@ -244,6 +244,7 @@ class ModelImpl final : public Model {
     own.step = step.step;
     own.first_row = step.first_row;
     own.batch_rows = step.batch_rows;
+    own.precision = step.precision;
     return own;
   }
 
