@@ -2,10 +2,10 @@
 // Device: the arithmetic a model needs. Every call enqueues on one in-order stream; the host waits
 // only in Synchronize and the Copy calls. A device belongs to one thread.
 //
-// Rules for all methods: tensors are dense and row-major; shapes are right (checked when the model is
-// planned); outputs are overwritten unless a comment says "adds"; an output may alias an input only
-// where said. All are deterministic: same inputs, same bits, on the same device model and thread
-// count. kF32 and kF64 are computed in their own precision; a call never mixes them.
+// Rules for all methods: tensors are dense; row-major unless a comment says "any layout", which then is the
+// same for all images of a call; shapes are right (checked when the model is planned); outputs are overwritten unless a
+// comment says "adds"; an output may alias an input only where said. All are deterministic: same inputs, same bits, on
+// the same device model and thread count. kF32 and kF64 are computed in their own precision; a call never mixes them.
 #pragma once
 
 #include <array>
@@ -177,7 +177,13 @@ class Device {
   virtual void Copy(Tensor from, Tensor to) = 0;
   // every element = value.
   virtual void Fill(Tensor out, double value) = 0;
-  // out = a + b; out may alias either.
+  // The layout in which this convolution is fastest from end to end, by its shape alone. x, kernel: as in ConvForward.
+  virtual Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const = 0;
+  // Elements of memory for images [rows, channels, ...]; no more for fewer rows.
+  virtual int64_t LayoutElements(const Shape& images, Layout layout) const = 0;
+  // to = from, in the layout of each.
+  virtual void Relayout(Tensor from, Tensor to) = 0;
+  // out = a + b; out may alias either. Any layout.
   virtual void Add(Tensor a, Tensor b, Tensor out) = 0;
   // out[i] = low + (high - low) * uniform(stream, i).
   virtual void RandomUniform(Tensor out, const RngStream& stream, double low, double high) = 0;
@@ -193,10 +199,10 @@ class Device {
   virtual void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) = 0;
   // out[j] = sum over i of dy[i, j], rows in order. dy: [rows, n], out: [n].
   virtual void SumRows(Tensor dy, Tensor out) = 0;
-  // y = f(x); y may alias x.
+  // y = f(x); y may alias x. Any layout.
   virtual void ActivationForward(const ActivationArgs& args, Tensor x, Tensor y) = 0;
   // dx = dy f'(x), computed from y = f(x), and from x where GradientNeedsInput (else x may have null
-  // data); dx may alias dy.
+  // data); dx may alias dy. Any layout.
   virtual void ActivationBackward(const ActivationArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) = 0;
   // Over the last axis, the maximum subtracted first. x, y: [rows, n]; y may alias x.
   virtual void SoftmaxForward(Tensor x, Tensor y) = 0;
@@ -214,18 +220,24 @@ class Device {
   // to = keep * to + (1 - keep) * from.
   virtual void Blend(double keep, Tensor from, Tensor to) = 0;
 
+  // Images are in any layout from here on.
+  //
   // x: [rows, channels, h, w], kernel: [filters, channels / groups, kh, kw], bias: [filters] or null
   // data, y: [rows, filters, oh, ow]; y = activation(x * kernel + bias), cross-correlation.
   virtual void ConvForward(const WindowArgs& args, Tensor x, Tensor kernel, Tensor bias,
                            const ActivationArgs& activation, Tensor y) = 0;
-  // Of the product alone: dy is the gradient before the activation.
-  virtual void ConvBackwardInput(const WindowArgs& args, Tensor dy, Tensor kernel, Tensor dx) = 0;
+  // Of the product alone: dy is the gradient before the activation. x: what `before` has put out, whose gradient is
+  // applied to dx too; null data where it is linear.
+  virtual void ConvBackwardInput(const WindowArgs& args, Tensor dy, Tensor kernel, const ActivationArgs& before,
+                                 Tensor x, Tensor dx) = 0;
   // dbias: null data where there is none.
   virtual void ConvBackwardKernel(const WindowArgs& args, Tensor x, Tensor dy, Tensor dkernel, Tensor dbias) = 0;
   // x: [rows, channels, h, w], y: [rows, channels, oh, ow]. The mean is over the places inside the image.
   virtual void PoolForward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y) = 0;
-  // kMax: the gradient goes to the first of the largest, row by row; y is what forward gave.
-  virtual void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) = 0;
+  // kMax: the gradient goes to the first of the largest, row by row; y is what forward gave. before: as in
+  // ConvBackwardInput.
+  virtual void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y, Tensor dy,
+                            const ActivationArgs& before, Tensor dx) = 0;
 
   // x: [rows, channels, ...]. sums: kF64 [2, channels] adds {sum of x, sum of x^2} of each channel.
   virtual void ChannelSums(Tensor x, Tensor sums) = 0;
@@ -243,8 +255,9 @@ class Device {
   // count: numbers behind the statistics, 0 where they are constants (then dx = gamma / deviation dy).
   virtual void ChannelNormBackward(Tensor x, Tensor statistics, Tensor gamma, Tensor sums, double count, Tensor dy,
                                    Tensor dx) = 0;
-  // See RowNormArgs. x: [rows, n]; gamma, beta: flat, or null data; statistics: kF64 [rows * groups, 2]
-  // becomes {mean, 1 / sqrt(variance + epsilon)}.
+
+  // Row-major again. See RowNormArgs. x: [rows, n]; gamma, beta: flat, or null data; statistics: kF64 [rows * groups,
+  // 2] becomes {mean, 1 / sqrt(variance + epsilon)}.
   virtual void RowNormForward(const RowNormArgs& args, Tensor x, Tensor gamma, Tensor beta, Tensor statistics,
                               Tensor y) = 0;
   // dgamma, dbeta are overwritten; null data: not wanted, as dx.
@@ -297,7 +310,7 @@ class Device {
                            std::span<const Tensor> state) = 0;
   // out: kF64 [1] adds the sum of x[i]^2, in double and in an order that depends on the length alone.
   virtual void SumSquares(Tensor x, Tensor out) = 0;
-  // flag: kF64 [1] becomes 1 where an element of x is not finite, else 0.
+  // flag: kF64 [1] becomes 1 where an element of x is not finite, else 0. Any layout.
   virtual void CheckFinite(Tensor x, Tensor flag) = 0;
 };
 

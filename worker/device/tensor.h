@@ -26,11 +26,20 @@ constexpr size_t SizeOf(DType type) {
   return 0;
 }
 
-// Row-major and dense. `data` is device memory and outlives the view.
+// How numbers lie in memory; the shape does not depend on it.
+enum class Layout : uint8_t {
+  kRowMajor,
+  // Images [rows, channels, ...] as the device likes them (Device::ImageLayout), which may take more memory than the
+  // shape says: Device::LayoutElements.
+  kImages,
+};
+
+// Dense. `data` is device memory and outlives the view.
 struct Tensor {
   void* data = nullptr;
   Shape shape;
   DType type = DType::kF32;
+  Layout layout = Layout::kRowMajor;
 
   int64_t elements() const { return shape.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * SizeOf(type); }
@@ -39,7 +48,7 @@ struct Tensor {
     return static_cast<T*>(data);
   }
   // The same memory with another shape of as many elements, or fewer.
-  Tensor Reshaped(const Shape& s) const { return {data, s, type}; }
+  Tensor Reshaped(const Shape& s) const { return {data, s, type, layout}; }
 };
 
 }  // namespace lockstep

@@ -21,33 +21,96 @@ Shape Batched(int64_t rows, const Shape& sample) {
   return Shape(std::span<const int64_t>(dims.data(), static_cast<size_t>(sample.rank()) + 1));
 }
 
+// The same numbers in another layout.
+class Copy final : public Layer {
+ public:
+  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+    context.device->Relayout(x[0], y);
+  }
+  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
+                std::span<const Tensor>, std::span<const Tensor> dx) override {
+    if (dx[0].data != nullptr) context.device->Relayout(dy, dx[0]);
+  }
+};
+
 }  // namespace
 
-absl::Status Graph::Build(Device& device, const ModelPlan& plan, size_t count, DType type, int64_t max_rows,
-                          int lanes) {
-  size_t parameters = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const LayerPlan& layer = plan.layers[i];
-    Node node{
-        .layer = MakeLayer(layer), .index = static_cast<int>(i), .sources = layer.sources, .output = layer.output};
-    node.first_parameter = parameters;
-    node.parameter_count = layer.parameters.size();
-    parameters += node.parameter_count;
-    node.wants_gradient = std::ranges::any_of(layer.parameters, IsTrained);
-    for (const int source : node.sources) {
-      if (source != kModelInput && nodes[static_cast<size_t>(source)].wants_gradient) node.wants_gradient = true;
-    }
+absl::Status Graph::Build(Device& device, const ModelPlan& plan, size_t count, DType type, ProductPrecision precision,
+                          int64_t max_rows, int lanes) {
+  for (size_t i = 0; i < count; ++i) AddLayer(device, plan, i, {.type = type, .precision = precision}, max_rows);
+  // The loss takes it row-major.
+  if (count > 0)
+    InLayout(places_.back(), Layout::kRowMajor, plan.layers[count - 1].output, static_cast<int>(count) - 1);
+  for (Node& node : nodes) {
     node.calls.resize(static_cast<size_t>(lanes), {.context = {},
                                                    .x = std::vector<Tensor>(node.sources.size()),
                                                    .y = {},
                                                    .dy = {},
                                                    .dx = std::vector<Tensor>(node.sources.size())});
-    nodes.push_back(std::move(node));
   }
   bound_.resize(static_cast<size_t>(lanes));
-  PlanFusion(plan, count);
+  PlanFusion(plan);
   PlanGradients();
+  PlanFusedGradients(CountUses());
   return Allocate(device, type, max_rows, lanes);
+}
+
+void Graph::AddLayer(Device& device, const ModelPlan& plan, size_t index, LayoutChoice choice, int64_t max_rows) {
+  const LayerPlan& layer = plan.layers[index];
+  Node node{.layer = MakeLayer(layer), .index = static_cast<int>(index), .output = layer.output};
+  if (index > 0) {
+    const LayerPlan& before = plan.layers[index - 1];
+    node.first_parameter = nodes[static_cast<size_t>(places_[index - 1])].first_parameter + before.parameters.size();
+  }
+  node.parameter_count = layer.parameters.size();
+  node.wants_gradient = std::ranges::any_of(layer.parameters, IsTrained);
+  for (const int source : layer.sources) {
+    node.sources.push_back(source == kModelInput ? kModelInput : places_[static_cast<size_t>(source)]);
+    if (LayoutOf(node.sources.back()) != Layout::kRowMajor) choice.source = LayoutOf(node.sources.back());
+  }
+  choice.x = Batched(max_rows, layer.input);
+  node.layout = node.layer->PickLayout(device, choice);
+  for (size_t k = 0; k < node.sources.size(); ++k) {
+    node.sources[k] = InLayout(node.sources[k], node.layout, layer.inputs[k], node.index);
+  }
+  AddNode(std::move(node));
+  places_.push_back(static_cast<int>(nodes.size()) - 1);
+}
+
+int Graph::InLayout(int source, Layout layout, const Shape& output, int index) {
+  if (LayoutOf(source) == layout) return source;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    // Only a copy has another layout than its source, or a view of it.
+    if (nodes[i].layout == layout && nodes[i].is_copy && nodes[i].sources[0] == source) return static_cast<int>(i);
+  }
+  AddNode({.layer = std::make_unique<Copy>(),
+           .index = index,
+           .sources = {source},
+           .is_copy = true,
+           .layout = layout,
+           .output = output});
+  return static_cast<int>(nodes.size()) - 1;
+}
+
+void Graph::AddNode(Node node) {
+  for (const int source : node.sources) {
+    if (source != kModelInput && nodes[static_cast<size_t>(source)].wants_gradient) node.wants_gradient = true;
+  }
+  nodes.push_back(std::move(node));
+}
+
+Layout Graph::LayoutOf(int source) const {
+  return source == kModelInput ? Layout::kRowMajor : nodes[static_cast<size_t>(source)].layout;
+}
+
+std::vector<int> Graph::CountUses() const {
+  std::vector<int> uses(nodes.size(), 0);
+  for (const Node& node : nodes) {
+    for (const int source : node.sources) {
+      if (source != kModelInput) ++uses[static_cast<size_t>(source)];
+    }
+  }
+  return uses;
 }
 
 void Graph::Bind(size_t lane, const Tensor& inputs) {
@@ -68,18 +131,14 @@ void Graph::Bind(size_t lane, const Tensor& inputs) {
       const Node& source = nodes[static_cast<size_t>(node.sources[k])];
       const Tensor& to = node.flows[k] == GradientFlow::kAdd ? sums[added++] : source.memory[lane].dy;
       call.dx[k] = to.Reshaped(Batched(rows, source.output));
+      call.dx[k].layout = source.layout;
     }
   }
 }
 
 // A layer shares its only source's memory where that one has no other use.
-void Graph::PlanFusion(const ModelPlan& plan, size_t count) {
-  std::vector<int> uses(count, 0);
-  for (const Node& node : nodes) {
-    for (const int source : node.sources) {
-      if (source != kModelInput) ++uses[static_cast<size_t>(source)];
-    }
-  }
+void Graph::PlanFusion(const ModelPlan& plan) {
+  const std::vector<int> uses = CountUses();
   for (Node& node : nodes) {
     const int source = node.sources[0];
     const bool from_input = source == kModelInput;
@@ -90,11 +149,24 @@ void Graph::PlanFusion(const ModelPlan& plan, size_t count) {
       continue;
     }
     const ActivationArgs activation = node.layer->fusable_activation();
-    if (activation.linear() || !only_use || plan.layers[static_cast<size_t>(node.index)].merges) continue;
+    if (activation.linear() || !only_use || node.is_copy || plan.layers[static_cast<size_t>(node.index)].merges)
+      continue;
     Node& before = nodes[static_cast<size_t>(source)];
     if (!before.layer->can_fuse() || !before.fused_activation.linear()) continue;
     before.fused_activation = activation;
     node.fused_into_source = node.shares_y = node.shares_dy = true;
+  }
+}
+
+// A fused activation's gradient is applied by its only user, while that writes it.
+void Graph::PlanFusedGradients(const std::vector<int>& uses) {
+  for (Node& node : nodes) {
+    const int source = node.sources[0];
+    if (source == kModelInput || !node.layer->can_fuse_source_gradient()) continue;
+    Node& before = nodes[static_cast<size_t>(source)];
+    if (!before.fused_into_source || uses[static_cast<size_t>(source)] != 1 || !before.wants_gradient) continue;
+    node.source_activation = nodes[static_cast<size_t>(before.sources[0])].fused_activation;
+    before.gradient_is_fused = true;
   }
 }
 
@@ -115,9 +187,10 @@ void Graph::PlanGradients() {
 }
 
 absl::Status Graph::Allocate(Device& device, DType type, int64_t max_rows, int lanes) {
-  const auto take = [&](const Shape& shape, DType of, Tensor& out) -> absl::Status {
-    out = {nullptr, shape, of};
-    LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, device.Allocate(out.bytes()));
+  const auto take = [&](const Shape& shape, DType of, Layout layout, Tensor& out) -> absl::Status {
+    out = {nullptr, shape, of, layout};
+    const auto bytes = static_cast<size_t>(device.LayoutElements(shape, layout)) * SizeOf(of);
+    LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, device.Allocate(bytes));
     out.data = buffer->data();
     buffers_.push_back(std::move(buffer));
     return absl::OkStatus();
@@ -136,28 +209,30 @@ absl::Status Graph::Allocate(Device& device, DType type, int64_t max_rows, int l
       if (node.shares_y) {
         memory.y = before.y.Reshaped(shape);
       } else {
-        LOCKSTEP_RETURN_IF_ERROR(take(shape, type, memory.y));
+        LOCKSTEP_RETURN_IF_ERROR(take(shape, type, node.layout, memory.y));
       }
       if (node.shares_dy) {
         memory.dy = before.dy.Reshaped(shape);
       } else if (node.wants_gradient || last) {
-        LOCKSTEP_RETURN_IF_ERROR(take(shape, type, memory.dy));
+        LOCKSTEP_RETURN_IF_ERROR(take(shape, type, node.layout, memory.dy));
       }
       const int64_t scratch = node.layer->scratch_size(max_rows);
-      if (scratch > 0) LOCKSTEP_RETURN_IF_ERROR(take(Shape{scratch}, DType::kF64, memory.scratch));
+      if (scratch > 0) LOCKSTEP_RETURN_IF_ERROR(take(Shape{scratch}, DType::kF64, Layout::kRowMajor, memory.scratch));
       StepContext& context = node.calls[lane].context;
       context.layer_index = node.index;
       context.fused_activation = node.fused_activation;
+      context.source_activation = node.source_activation;
       context.scratch = memory.scratch;
     }
     most = std::max(most, static_cast<size_t>(std::ranges::count(node.flows, GradientFlow::kAdd)));
     for (size_t k = 0; k < node.flows.size(); ++k) {
       if (node.flows[k] != GradientFlow::kAdd) continue;
-      largest = std::max(largest, max_rows * nodes[static_cast<size_t>(node.sources[k])].output.elements());
+      const Node& source = nodes[static_cast<size_t>(node.sources[k])];
+      largest = std::max(largest, device.LayoutElements(Batched(max_rows, source.output), source.layout));
     }
   }
   sums.resize(most);
-  for (Tensor& sum : sums) LOCKSTEP_RETURN_IF_ERROR(take(Shape{largest}, type, sum));
+  for (Tensor& sum : sums) LOCKSTEP_RETURN_IF_ERROR(take(Shape{largest}, type, Layout::kRowMajor, sum));
   return absl::OkStatus();
 }
 

@@ -43,11 +43,16 @@ struct NodeCall {
   std::vector<Tensor> dx;
 };
 
-// One layer with its place in memory.
+// One layer with its place in memory, or a copy into another layout of what a layer puts out.
 struct Node {
   std::unique_ptr<Layer> layer;
+  // The layer's place in the plan; a copy has that of the layer it is made for.
   int index = 0;
+  // Places in Graph::nodes, or kModelInput.
   std::vector<int> sources;
+  bool is_copy = false;
+  // Of the output and its gradient.
+  Layout layout = Layout::kRowMajor;
   // Of one sample.
   Shape output;
   // Range in the model's parameters.
@@ -60,6 +65,10 @@ struct Node {
   // This layer's function is applied by the layer before it.
   bool fused_into_source = false;
   ActivationArgs fused_activation;
+  // The activation that put out the source, whose gradient this layer applies, and whether the only user of this
+  // activation does so.
+  ActivationArgs source_activation;
+  bool gradient_is_fused = false;
   // y and dy are the source's.
   bool shares_y = false;
   bool shares_dy = false;
@@ -75,21 +84,31 @@ struct Graph {
 
   // Takes the first `count` layers of the plan. `lanes`: micro-batches that are in the model at a time,
   // each of at most `max_rows` samples. RESOURCE_EXHAUSTED where memory is short.
-  absl::Status Build(Device& device, const ModelPlan& plan, size_t count, DType type, int64_t max_rows, int lanes);
+  absl::Status Build(Device& device, const ModelPlan& plan, size_t count, DType type, ProductPrecision precision,
+                     int64_t max_rows, int lanes);
 
   // Points the calls of a micro-batch at its memory. inputs: [rows, sample...]. Does nothing where the newest was of
   // the same tensor.
   void Bind(size_t lane, const Tensor& inputs);
-  // After Bind: the output of a layer, or the samples of kModelInput.
+  // After Bind: the output of a node, or the samples of kModelInput.
   const Tensor& Output(int source, size_t lane) const {
     return source == kModelInput ? bound_[lane] : nodes[static_cast<size_t>(source)].calls[lane].y;
   }
 
  private:
-  void PlanFusion(const ModelPlan& plan, size_t count);
+  void AddLayer(Device& device, const ModelPlan& plan, size_t index, LayoutChoice choice, int64_t max_rows);
+  // The node that holds what `source` puts out in this layout, which may be `source`.
+  int InLayout(int source, Layout layout, const Shape& output, int index);
+  void AddNode(Node node);
+  Layout LayoutOf(int source) const;
+  void PlanFusion(const ModelPlan& plan);
+  void PlanFusedGradients(const std::vector<int>& uses);
+  std::vector<int> CountUses() const;
   void PlanGradients();
   absl::Status Allocate(Device& device, DType type, int64_t max_rows, int lanes);
 
+  // The node of each layer of the plan.
+  std::vector<int> places_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
   // The samples of each lane.
   std::vector<Tensor> bound_;

@@ -29,8 +29,21 @@ struct StepContext {
   int layer_index = 0;
   // An element-wise activation to apply to y at once, for layers that say they can.
   ActivationArgs fused_activation = {};
+  // The element-wise activation that put out x, whose gradient Backward applies to dx at once, for layers that say they
+  // can.
+  ActivationArgs source_activation = {};
   // kF64 [scratch_size]: what forward leaves for backward. Zero at first, else as the last call left it.
   Tensor scratch = {};
+};
+
+// For which a layer picks a layout.
+struct LayoutChoice {
+  // [rows, input...] of the largest micro-batch.
+  Shape x;
+  DType type = DType::kF32;
+  ProductPrecision precision = ProductPrecision::kFloat;
+  // In which an input comes; not kRowMajor where one of several does not.
+  Layout source = Layout::kRowMajor;
 };
 
 class Layer {
@@ -43,6 +56,14 @@ class Layer {
   virtual ActivationArgs fusable_activation() const { return {}; }
   // True: Forward applies StepContext::fused_activation.
   virtual bool can_fuse() const { return false; }
+  // True: Backward applies the gradient of StepContext::source_activation.
+  virtual bool can_fuse_source_gradient() const { return false; }
+  // The layout of its inputs and its output. Only layers that call nothing but what Device does in any layout may say
+  // another than kRowMajor.
+  virtual Layout PickLayout(const Device& device, const LayoutChoice& choice) const {
+    static_cast<void>(device), static_cast<void>(choice);
+    return Layout::kRowMajor;
+  }
   // Doubles of StepContext::scratch for micro-batches of up to `rows`.
   virtual int64_t scratch_size(int64_t rows) const {
     static_cast<void>(rows);

@@ -48,7 +48,7 @@ class ModelImpl final : public Model {
       whole_batch_width_ = std::max(whole_batch_width_, MakeLayer(plan.layers[i])->batch_sums_width());
     }
     lanes_ = needs_whole_batch() ? std::max(1, shards) : 1;
-    LOCKSTEP_RETURN_IF_ERROR(graph_.Build(*device_, plan, count, type_, max_rows, lanes_));
+    LOCKSTEP_RETURN_IF_ERROR(graph_.Build(*device_, plan, count, type_, precision_, max_rows, lanes_));
     if (fused) last_layer_ = MakeLayer(plan.layers.back());
     if (fused) LOCKSTEP_RETURN_IF_ERROR(Take(max_rows * plan.output.elements(), prediction_));
     shard_sums_.resize(static_cast<size_t>(lanes_ * whole_batch_width_));
@@ -132,7 +132,7 @@ class ModelImpl final : public Model {
       if (!IsFinite(batch.inputs, flag)) return kSamplesPlace;
       if (batch.targets.type != DType::kI32 && !IsFinite(batch.targets, flag)) return kTargetsPlace;
       for (const Node& node : graph_.nodes) {
-        if (!IsFinite(graph_.Output(node.index, lane), flag)) return kFirstLayerPlace + node.index;
+        if (!IsFinite(node.calls[lane].y, flag)) return kFirstLayerPlace + node.index;
       }
     }
     return loss_is_finite ? FirstNonFiniteGradient(gradient, flag) : LossPlace();
@@ -266,7 +266,7 @@ class ModelImpl final : public Model {
   }
 
   void Backward(Node& node, size_t lane, const StepContext& context) {
-    if (!node.wants_gradient || (node.layer->is_view() && node.shares_dy)) return;
+    if (!node.wants_gradient || node.gradient_is_fused || (node.layer->is_view() && node.shares_dy)) return;
     const NodeCall& call = node.calls[lane];
     // A fused activation's dx is its own dy, in place.
     node.layer->Backward(For(node, lane, context), Of(parameter_tensors_, node), call.x, call.y, call.dy,

@@ -12,6 +12,7 @@
 #include "worker/device/cpu/cpu_buffer.h"
 #include "worker/device/cpu/cpu_conv.h"
 #include "worker/device/cpu/cpu_gemm.h"
+#include "worker/device/cpu/cpu_lanes.h"
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/cpu/losses.h"
 #include "worker/device/cpu/metrics.h"
@@ -34,7 +35,11 @@ std::string CpuModel() {
 class CpuDevice final : public Device {
  public:
   CpuDevice(const KernelChoice& kernels, int threads)
-      : threads_(std::max(threads, 1)), kernels_(kernels), gemm_(kernels_, threads_), conv_(threads_) {}
+      : threads_(std::max(threads, 1)),
+        kernels_(kernels),
+        gemm_(kernels_, threads_),
+        conv_(threads_),
+        lanes_(kernels_, threads_) {}
 
   std::string Description() const override {
     const dnnl_version_t* v = dnnl_version();
@@ -71,8 +76,23 @@ class CpuDevice final : public Device {
         break;
     }
   }
+  Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const override {
+    const bool lanes =
+        type == DType::kF32 && args.precision == ProductPrecision::kFloat && cpu::PrefersLanes(args, x, kernel);
+    return lanes ? Layout::kImages : Layout::kRowMajor;
+  }
+  int64_t LayoutElements(const Shape& images, Layout layout) const override {
+    return layout == Layout::kImages ? cpu::LaneElements(images) : images.elements();
+  }
+  void Relayout(Tensor from, Tensor to) override {
+    if (from.layout == to.layout) {
+      std::memcpy(to.data, from.data, static_cast<size_t>(Elements(from)) * SizeOf(from.type));
+    } else {
+      lanes_.Relayout(from, to);
+    }
+  }
   void Add(Tensor a, Tensor b, Tensor out) override {
-    Visit(out.type, [&]<typename T>(T, const auto& k) { k.add(a.as<T>(), b.as<T>(), out.as<T>(), out.elements()); });
+    Visit(out.type, [&]<typename T>(T, const auto& k) { k.add(a.as<T>(), b.as<T>(), out.as<T>(), Elements(out)); });
   }
   void RandomUniform(Tensor out, const RngStream& stream, double low, double high) override {
     Visit(out.type, [&]<typename T>(T, const auto&) {
@@ -120,13 +140,13 @@ class CpuDevice final : public Device {
     });
   }
   void ActivationForward(const ActivationArgs& args, Tensor x, Tensor y) override {
-    if (y.data != x.data) std::memcpy(y.data, x.data, x.bytes());
+    if (y.data != x.data) Relayout(x, y);
     if (args.linear()) return;
-    Visit(y.type, [&]<typename T>(T, const auto& k) { k.bias_activation(args, nullptr, 1, y.elements(), y.as<T>()); });
+    Visit(y.type, [&]<typename T>(T, const auto& k) { k.bias_activation(args, nullptr, 1, Elements(y), y.as<T>()); });
   }
   void ActivationBackward(const ActivationArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) override {
     Visit(y.type, [&]<typename T>(T, const auto& k) {
-      k.activation_backward(args, x.as<T>(), y.as<T>(), dy.as<T>(), y.elements(), dx.as<T>());
+      k.activation_backward(args, x.as<T>(), y.as<T>(), dy.as<T>(), Elements(y), dx.as<T>());
     });
   }
   void SoftmaxForward(Tensor x, Tensor y) override {
@@ -169,34 +189,45 @@ class CpuDevice final : public Device {
 
   void ConvForward(const WindowArgs& args, Tensor x, Tensor kernel, Tensor bias, const ActivationArgs& activation,
                    Tensor y) override {
-    conv_.Forward(args, x, kernel, bias, y);
+    if (InLanes(y)) {
+      if (lanes_.ConvForward(args, x, kernel, bias, activation, y)) return;
+    } else {
+      conv_.Forward(args, x, kernel, bias, y);
+    }
     if (!activation.linear()) ActivationForward(activation, y, y);
   }
-  void ConvBackwardInput(const WindowArgs& args, Tensor dy, Tensor kernel, Tensor dx) override {
-    conv_.BackwardInput(args, dy, kernel, dx);
+  void ConvBackwardInput(const WindowArgs& args, Tensor dy, Tensor kernel, const ActivationArgs& before, Tensor x,
+                         Tensor dx) override {
+    if (InLanes(dx)) {
+      if (lanes_.ConvBackwardInput(args, dy, kernel, before, x, dx)) return;
+    } else {
+      conv_.BackwardInput(args, dy, kernel, dx);
+    }
+    if (!before.linear()) ActivationBackward(before, {}, x, dx, dx);
   }
   void ConvBackwardKernel(const WindowArgs& args, Tensor x, Tensor dy, Tensor dkernel, Tensor dbias) override {
+    if (InLanes(x)) return lanes_.ConvBackwardKernel(args, x, dy, dkernel, dbias);
     conv_.BackwardKernel(args, x, dy, dkernel, dbias);
   }
   void PoolForward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y) override {
+    if (InLanes(x)) return lanes_.PoolForward(kind, args, x, y);
     const PoolProblem problem = PoolOf(args, x, y);
     Visit(x.type, [&]<typename T>(T, const auto& k) {
       const auto forward = kind == Pooling::kMax ? k.max_pool_forward : k.average_pool_forward;
       forward(problem, x.as<T>(), y.as<T>());
     });
   }
-  void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) override {
-    const PoolProblem problem = PoolOf(args, x, dy);
-    if (pool_done_.size() < static_cast<size_t>(problem.out[1])) pool_done_.resize(static_cast<size_t>(problem.out[1]));
-    Visit(x.type, [&]<typename T>(T, const auto& k) {
-      if (kind == Pooling::kMax) {
-        k.max_pool_backward(problem, x.as<T>(), y.as<T>(), dy.as<T>(), dx.as<T>(), pool_done_.data());
-      } else {
-        k.average_pool_backward(problem, dy.as<T>(), dx.as<T>());
-      }
-    });
+  void PoolBackward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y, Tensor dy, const ActivationArgs& before,
+                    Tensor dx) override {
+    if (InLanes(x)) {
+      if (lanes_.PoolBackward(kind, args, x, y, dy, before, dx)) return;
+    } else {
+      PoolBackwardInOrder(kind, PoolOf(args, x, dy), x, y, dy, dx);
+    }
+    if (!before.linear()) ActivationBackward(before, {}, x, dx, dx);
   }
   void ChannelSums(Tensor x, Tensor sums) override {
+    if (InLanes(x)) return lanes_.ChannelSums(x, sums);
     Visit(x.type, [&]<typename T>(T, const auto& k) { cpu::ChannelSums<T>(k, x, sums); });
   }
   void ChannelStatistics(Tensor sums, double count, double epsilon, Tensor statistics) override {
@@ -207,13 +238,16 @@ class CpuDevice final : public Device {
           [&]<typename T>(T, const auto&) { cpu::MovingStatistics<T>(mean, variance, epsilon, statistics); });
   }
   void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) override {
+    if (InLanes(x)) return lanes_.ChannelNormForward(x, statistics, gamma, beta, y);
     Visit(x.type, [&]<typename T>(T, const auto& k) { cpu::ChannelNormForward<T>(k, x, statistics, gamma, beta, y); });
   }
   void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) override {
+    if (InLanes(x)) return lanes_.ChannelNormSums(x, statistics, dy, sums);
     Visit(x.type, [&]<typename T>(T, const auto& k) { cpu::ChannelNormSums<T>(k, x, statistics, dy, sums); });
   }
   void ChannelNormBackward(Tensor x, Tensor statistics, Tensor gamma, Tensor sums, double count, Tensor dy,
                            Tensor dx) override {
+    if (InLanes(x)) return lanes_.ChannelNormBackward(x, statistics, gamma, sums, count, dy, dx);
     Visit(x.type, [&]<typename T>(T, const auto& k) {
       cpu::ChannelNormBackward<T>(k, x, statistics, gamma, sums, count, dy, dx);
     });
@@ -288,10 +322,25 @@ class CpuDevice final : public Device {
   }
   void CheckFinite(Tensor x, Tensor flag) override {
     Visit(x.type,
-          [&]<typename T>(T, const auto& k) { *flag.as<double>() = k.all_finite(x.as<T>(), x.elements()) ? 0 : 1; });
+          [&]<typename T>(T, const auto& k) { *flag.as<double>() = k.all_finite(x.as<T>(), Elements(x)) ? 0 : 1; });
   }
 
  private:
+  static bool InLanes(const Tensor& images) { return images.layout == Layout::kImages; }
+  int64_t Elements(const Tensor& t) const { return LayoutElements(t.shape, t.layout); }
+
+  void PoolBackwardInOrder(Pooling kind, const PoolProblem& problem, const Tensor& x, const Tensor& y, const Tensor& dy,
+                           const Tensor& dx) {
+    if (pool_done_.size() < static_cast<size_t>(problem.out[1])) pool_done_.resize(static_cast<size_t>(problem.out[1]));
+    Visit(x.type, [&]<typename T>(T, const auto& k) {
+      if (kind == Pooling::kMax) {
+        k.max_pool_backward(problem, x.as<T>(), y.as<T>(), dy.as<T>(), dx.as<T>(), pool_done_.data());
+      } else {
+        k.average_pool_backward(problem, dy.as<T>(), dx.as<T>());
+      }
+    });
+  }
+
   static PoolProblem PoolOf(const WindowArgs& args, const Tensor& x, const Tensor& y) {
     return {.planes = x.shape[0] * x.shape[1],
             .in = {x.shape[2], x.shape[3]},
@@ -315,6 +364,7 @@ class CpuDevice final : public Device {
   const KernelChoice kernels_;
   cpu::CpuGemm gemm_;
   cpu::CpuConv conv_;
+  cpu::CpuLanes lanes_;
   // Scratch of PoolBackward.
   std::vector<unsigned char> pool_done_;
 };

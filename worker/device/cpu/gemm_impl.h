@@ -24,7 +24,7 @@ LOCKSTEP_INLINE void ForTile(Visit visit) {
 // Not inlined: the addresses of one tile are all that the registers hold.
 template <typename T, int kRows, int kVectors>
 [[gnu::noinline]] void Tile(const T* a, int64_t a_row, int64_t a_column, const Panel<T>& panel, T* out, int64_t n,
-                          bool add) {
+                            bool add) {
   constexpr int kLanes = Vec<T>::kLanes;
   // Columns of the last vector.
   const int64_t last = panel.columns - (kVectors - 1) * kLanes;

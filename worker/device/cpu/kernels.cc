@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/device/cpu/kernels.h"
 
+#include "worker/device/cpu/lane_kernels.h"
+
 namespace lockstep {
 
 int AvailableKernels(KernelChoice* out, int capacity) {
   int count = 0;
-  const auto add = [&](const char* name, const CpuKernels<float>& f32, const CpuKernels<double>& f64) {
-    if (count < capacity) out[count++] = {name, &f32, &f64};
+  const auto add = [&](const char* name, const CpuKernels<float>& f32, const CpuKernels<double>& f64,
+                       const LaneKernels& lanes) {
+    if (count < capacity) out[count++] = {name, &f32, &f64, &lanes};
   };
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")) {
-    add("avx512", kernels_avx512::kF32, kernels_avx512::kF64);
+    add("avx512", kernels_avx512::kF32, kernels_avx512::kF64, kernels_avx512::kLaneKernels);
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    add("avx2", kernels_avx2::kF32, kernels_avx2::kF64);
+    add("avx2", kernels_avx2::kF32, kernels_avx2::kF64, kernels_avx2::kLaneKernels);
 #endif
-  add("portable", kernels_base::kF32, kernels_base::kF64);
+  add("portable", kernels_base::kF32, kernels_base::kF64, kernels_base::kLaneKernels);
   return count;
 }
 

@@ -91,11 +91,15 @@ struct CpuKernels {
   void (*round_bf16)(const T* x, int64_t n, T* y);
 };
 
+// lane_kernels.h
+struct LaneKernels;
+
 // The widest set this machine has, and its name.
 struct KernelChoice {
   const char* name;
   const CpuKernels<float>* f32;
   const CpuKernels<double>* f64;
+  const LaneKernels* lanes;
 };
 KernelChoice ChooseKernels();
 // All sets this machine has, for tests.

@@ -13,6 +13,9 @@ class ActivationLayer final : public Layer {
   ActivationArgs fusable_activation() const override {
     return GradientNeedsInput(args_.kind) ? ActivationArgs{} : args_;
   }
+  Layout PickLayout(const Device&, const LayoutChoice& choice) const override {
+    return args_.linear() ? Layout::kRowMajor : choice.source;
+  }
   void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     if (args_.linear() && x[0].data == y.data) return;
     context.device->ActivationForward(args_, x[0], y);

@@ -21,6 +21,7 @@ class BatchNormalization final : public Layer {
     synchronized_ = spec.synchronized() && !frozen_;
   }
 
+  Layout PickLayout(const Device&, const LayoutChoice& choice) const override { return choice.source; }
   int64_t scratch_size(int64_t) const override { return 7 * channels_; }
   int64_t batch_sums_width() const override { return synchronized_ ? 2 * channels_ : 0; }
   void Sums(const StepContext& context, Tensor x, Tensor sums) override {

@@ -8,6 +8,7 @@ namespace {
 
 class AddLayers final : public Layer {
  public:
+  Layout PickLayout(const Device&, const LayoutChoice& choice) const override { return choice.source; }
   void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     context.device->Add(x[0], x[1], y);
     for (size_t i = 2; i < x.size(); ++i) context.device->Add(y, x[i], y);

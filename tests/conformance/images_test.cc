@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a device does to images in its own layout, against the same in double and row-major.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/conformance/arrays.h"
+#include "tests/conformance/layer_bench.h"
+#include "tests/conformance/tolerance.h"
+#include "worker/device/device.h"
+
+namespace lockstep::conformance {
+namespace {
+
+// A square convolution or pooling.
+struct Case {
+  int64_t rows, channels, filters, height, width, size;
+  int64_t stride = 1, dilation = 1, pad = 0;
+
+  WindowArgs args() const {
+    return {.size = {size, size},
+            .stride = {stride, stride},
+            .dilation = {dilation, dilation},
+            .pad_begin = {pad, pad},
+            .pad_end = {pad, pad}};
+  }
+  int64_t Out(int64_t length) const { return (length + 2 * pad - dilation * (size - 1) - 1) / stride + 1; }
+  Shape x() const { return {rows, channels, height, width}; }
+  Shape kernel() const { return {filters, channels, size, size}; }
+  Shape y(int64_t planes) const { return {rows, planes, Out(height), Out(width)}; }
+  std::string name() const {
+    return absl::StrCat("rows ", rows, ", ", channels, " to ", filters, " channels, ", height, "x", width, ", window ",
+                        size, ", stride ", stride, ", dilation ", dilation, ", pad ", pad);
+  }
+};
+
+// Channels and filters around what a vector, a tile and a half of them hold; windows that reach over every edge.
+const Case kCases[] = {
+    {16, 1, 6, 9, 8, 5, 1, 1, 2},   {20, 3, 32, 7, 6, 3, 1, 1, 1},  {33, 6, 16, 8, 8, 5},
+    {8, 16, 20, 5, 7, 3, 1, 1, 1},  {17, 20, 3, 6, 5, 3, 2, 1, 1},  {16, 33, 40, 4, 4, 3, 1, 1, 1},
+    {9, 5, 7, 9, 9, 3, 1, 2, 2},    {16, 4, 9, 10, 11, 3, 3, 1, 0}, {16, 2, 17, 5, 5, 1, 2, 1, 0},
+    {12, 48, 64, 3, 3, 3, 1, 1, 1}, {16, 1, 1, 3, 20, 2, 1, 1, 1},  {1, 6, 10, 12, 4, 4, 2, 1, 1},
+};
+
+class ImagesConformance : public ::testing::TestWithParam<size_t> {
+ protected:
+  ImagesConformance() : device_(Devices()[GetParam()].make()), arrays_(device_.get()) {}
+
+  // Row-major in double, and the same numbers in the device's layout.
+  struct Pair {
+    Tensor plain, images;
+  };
+  Pair Random(const Shape& shape, uint64_t stream) {
+    Pair pair{arrays_.Random(shape, DType::kF64, stream), Images(shape)};
+    device_->Relayout(arrays_.Random(shape, DType::kF32, stream), pair.images);
+    return pair;
+  }
+  Pair Zeros(const Shape& shape) { return {arrays_.Zeros(shape, DType::kF64), Images(shape)}; }
+  Tensor Images(const Shape& shape) {
+    Tensor t = arrays_.Zeros({device_->LayoutElements(shape, Layout::kImages)}, DType::kF32);
+    t.shape = shape;
+    t.layout = Layout::kImages;
+    return t;
+  }
+  // Relative to a sum of so many terms, each at most about 1.
+  void Check(const Tensor& plain, const Tensor& images, int64_t terms, const std::string& what) {
+    Tensor found = images;
+    if (images.layout != Layout::kRowMajor) {
+      found = arrays_.Zeros(images.shape, DType::kF32);
+      device_->Relayout(images, found);
+    }
+    const double tolerance = Tolerance(DType::kF32, terms) * static_cast<double>(terms) * 1.2;
+    for (int64_t i = 0; i < plain.elements(); ++i) {
+      ASSERT_NEAR(Arrays::Get(found, i), Arrays::Get(plain, i), tolerance) << what << " at " << i;
+    }
+  }
+  // The lanes that belong to no sample.
+  void CheckUnusedAreZero(const Tensor& images, const std::string& what) {
+    const int64_t all = device_->LayoutElements(images.shape, Layout::kImages);
+    double sum = 0, kept = 0;
+    for (int64_t i = 0; i < all; ++i) sum += images.as<float>()[i] == 0 ? 0 : 1;
+    const Tensor plain = arrays_.Zeros(images.shape, DType::kF32);
+    device_->Relayout(images, plain);
+    for (int64_t i = 0; i < plain.elements(); ++i) kept += plain.as<float>()[i] == 0 ? 0 : 1;
+    EXPECT_EQ(sum, kept) << what;
+  }
+
+  std::unique_ptr<Device> device_;
+  Arrays arrays_;
+};
+
+TEST_P(ImagesConformance, LayoutsHoldTheSameNumbers) {
+  for (const Shape& shape : {Shape{16, 3, 5, 7}, Shape{5, 1, 1, 1}, Shape{33, 20, 4, 4}, Shape{17, 10}}) {
+    const Tensor x = arrays_.Random(shape, DType::kF32, 1), back = arrays_.Zeros(shape, DType::kF32);
+    const Tensor images = Images(shape);
+    device_->Relayout(x, images);
+    device_->Relayout(images, back);
+    for (int64_t i = 0; i < x.elements(); ++i) ASSERT_EQ(x.as<float>()[i], back.as<float>()[i]) << shape.ToString();
+    CheckUnusedAreZero(images, shape.ToString());
+  }
+}
+
+TEST_P(ImagesConformance, ConvolutionsAgree) {
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(c.name());
+    const Pair x = Random(c.x(), 2), dy = Random(c.y(c.filters), 3), y = Zeros(c.y(c.filters)), dx = Zeros(c.x());
+    const Tensor kernel64 = arrays_.Random(c.kernel(), DType::kF64, 4),
+                 bias64 = arrays_.Random({c.filters}, DType::kF64, 5);
+    const Tensor kernel32 = arrays_.Random(c.kernel(), DType::kF32, 4),
+                 bias32 = arrays_.Random({c.filters}, DType::kF32, 5);
+    const int64_t window = c.size * c.size;
+    for (const ActivationArgs& activation : {ActivationArgs{}, {Activation::kRelu}, {Activation::kTanh}}) {
+      device_->ConvForward(c.args(), x.plain, kernel64, bias64, activation, y.plain);
+      device_->ConvForward(c.args(), x.images, kernel32, bias32, activation, y.images);
+      Check(y.plain, y.images, window * c.channels + 1, "y");
+    }
+    for (const ActivationArgs& before : {ActivationArgs{}, {Activation::kRelu}, {Activation::kLeakyRelu, 0.25}}) {
+      device_->ConvBackwardInput(c.args(), dy.plain, kernel64, before, x.plain, dx.plain);
+      device_->ConvBackwardInput(c.args(), dy.images, kernel32, before, x.images, dx.images);
+      Check(dx.plain, dx.images, window * c.filters, "dx");
+      CheckUnusedAreZero(dx.images, "dx");
+    }
+    const Tensor dkernel64 = arrays_.Zeros(c.kernel(), DType::kF64), dbias64 = arrays_.Zeros({c.filters}, DType::kF64);
+    const Tensor dkernel32 = arrays_.Zeros(c.kernel(), DType::kF32), dbias32 = arrays_.Zeros({c.filters}, DType::kF32);
+    device_->ConvBackwardKernel(c.args(), x.plain, dy.plain, dkernel64, dbias64);
+    device_->ConvBackwardKernel(c.args(), x.images, dy.images, dkernel32, dbias32);
+    const int64_t places = c.rows * c.Out(c.height) * c.Out(c.width);
+    Check(dkernel64, dkernel32, places, "dkernel");
+    Check(dbias64, dbias32, places, "dbias");
+  }
+}
+
+TEST_P(ImagesConformance, PoolingAgrees) {
+  for (const Case& c : {Case{16, 6, 6, 8, 8, 2, 2},
+                        {20, 3, 3, 9, 7, 2, 2},
+                        {33, 17, 17, 7, 7, 3, 2, 1, 1},
+                        {5, 2, 2, 6, 6, 3, 1, 1, 1},
+                        {16, 20, 20, 4, 4, 4, 4},
+                        {16, 4, 4, 5, 5, 1, 2}}) {
+    SCOPED_TRACE(c.name());
+    const Pair x = Random(c.x(), 6), dy = Random(c.y(c.channels), 7), y = Zeros(c.y(c.channels)), dx = Zeros(c.x());
+    for (const Pooling kind : {Pooling::kMax, Pooling::kAverage}) {
+      SCOPED_TRACE(kind == Pooling::kMax ? "max" : "average");
+      device_->PoolForward(kind, c.args(), x.plain, y.plain);
+      device_->PoolForward(kind, c.args(), x.images, y.images);
+      Check(y.plain, y.images, c.size * c.size, "y");
+      for (const ActivationArgs& before : {ActivationArgs{}, {Activation::kRelu}, {Activation::kSigmoid}}) {
+        device_->PoolBackward(kind, c.args(), x.plain, y.plain, dy.plain, before, dx.plain);
+        device_->PoolBackward(kind, c.args(), x.images, y.images, dy.images, before, dx.images);
+        Check(dx.plain, dx.images, c.size * c.size, "dx");
+        CheckUnusedAreZero(dx.images, "dx");
+      }
+    }
+  }
+}
+
+// Of equal ones the first, as row-major says.
+TEST_P(ImagesConformance, TheFirstOfTheLargestGetsTheGradient) {
+  const Case c{3, 2, 2, 4, 4, 2, 2};
+  const Pair y = Zeros(c.y(2)), dy = Random(c.y(2), 8), dx = Zeros(c.x());
+  const Tensor flat = arrays_.Zeros(c.x(), DType::kF32), images = Images(c.x());
+  for (int64_t i = 0; i < flat.elements(); ++i) Arrays::Set(flat, i, static_cast<double>(i % 3));
+  device_->Relayout(flat, images);
+  const Tensor plain = arrays_.Zeros(c.x(), DType::kF64);
+  for (int64_t i = 0; i < flat.elements(); ++i) Arrays::Set(plain, i, static_cast<double>(i % 3));
+  device_->PoolForward(Pooling::kMax, c.args(), plain, y.plain);
+  device_->PoolForward(Pooling::kMax, c.args(), images, y.images);
+  device_->PoolBackward(Pooling::kMax, c.args(), plain, y.plain, dy.plain, {}, dx.plain);
+  device_->PoolBackward(Pooling::kMax, c.args(), images, y.images, dy.images, {}, dx.images);
+  Check(dx.plain, dx.images, 1, "dx");
+}
+
+TEST_P(ImagesConformance, NormalisationAgrees) {
+  for (const Shape& shape : {Shape{16, 6, 5, 4}, Shape{21, 17, 3, 3}, Shape{7, 20, 2, 6}}) {
+    SCOPED_TRACE(shape.ToString());
+    const int64_t channels = shape[1], n = shape.elements() / channels;
+    const Pair x = Random(shape, 9), dy = Random(shape, 10), y = Zeros(shape), dx = Zeros(shape);
+    const auto sums = [&] { return arrays_.Zeros({2, channels}, DType::kF64); };
+    const Tensor sums64 = sums(), sums32 = sums(), gradient64 = sums(), gradient32 = sums();
+    device_->ChannelSums(x.plain, sums64);
+    device_->ChannelSums(x.images, sums32);
+    Check(sums64, sums32, n, "sums");
+    const Tensor statistics = arrays_.Zeros({3, channels}, DType::kF64);
+    device_->ChannelStatistics(sums64, static_cast<double>(n), 1e-3, statistics);
+    const Tensor gamma64 = arrays_.Random({channels}, DType::kF64, 11),
+                 beta64 = arrays_.Random({channels}, DType::kF64, 12);
+    const Tensor gamma32 = arrays_.Random({channels}, DType::kF32, 11),
+                 beta32 = arrays_.Random({channels}, DType::kF32, 12);
+    device_->ChannelNormForward(x.plain, statistics, gamma64, beta64, y.plain);
+    device_->ChannelNormForward(x.images, statistics, gamma32, beta32, y.images);
+    Check(y.plain, y.images, 4, "y");
+    device_->ChannelNormSums(x.plain, statistics, dy.plain, gradient64);
+    device_->ChannelNormSums(x.images, statistics, dy.images, gradient32);
+    Check(gradient64, gradient32, n, "gradient sums");
+    for (const double count : {0.0, static_cast<double>(n)}) {
+      device_->ChannelNormBackward(x.plain, statistics, gamma64, gradient64, count, dy.plain, dx.plain);
+      device_->ChannelNormBackward(x.images, statistics, gamma32, gradient64, count, dy.images, dx.images);
+      Check(dx.plain, dx.images, 8, "dx");
+      CheckUnusedAreZero(dx.images, "dx");
+    }
+  }
+}
+
+// Shapes that a device's own layout cannot take, or that it would slow down, keep the order of the shape.
+TEST_P(ImagesConformance, OddShapesStayRowMajor) {
+  const Shape x{16, 8, 9, 9}, kernel{8, 8, 3, 3};
+  const auto layout = [&](const WindowArgs& args, const Shape& of, DType type) {
+    return device_->ImageLayout(args, of, kernel, type);
+  };
+  EXPECT_EQ(layout({.size = {3, 3}}, x, DType::kF64), Layout::kRowMajor);
+  EXPECT_EQ(layout({.size = {3, 3}, .groups = 2}, x, DType::kF32), Layout::kRowMajor);
+  EXPECT_EQ(layout({.size = {3, 3}, .stride = {2, 2}, .dilation = {2, 2}}, x, DType::kF32), Layout::kRowMajor);
+  EXPECT_EQ(layout({.size = {3, 3}}, Shape{2, 8, 9, 9}, DType::kF32), Layout::kRowMajor);
+  EXPECT_EQ(layout({.size = {3, 3}}, x, DType::kF32), Layout::kImages);
+}
+
+std::string NameOf(const ::testing::TestParamInfo<size_t>& info) { return Devices()[info.param].name; }
+
+INSTANTIATE_TEST_SUITE_P(Devices, ImagesConformance, ::testing::Range(size_t{0}, Devices().size()), NameOf);
+
+// How many threads share the blocks out changes no sum but a kernel's gradient, and nothing from run to run.
+TEST(ImagesThreadsTest, EachCountGivesTheSameBitsAgain) {
+  const Case c{64, 6, 16, 8, 8, 5};
+  std::vector<std::vector<float>> found;
+  for (const int threads : {1, 1, 3, 3}) {
+    const std::unique_ptr<Device> device = MakeCpuDevice(threads);
+    Arrays arrays(device.get());
+    const auto images = [&](const Shape& shape) {
+      return Tensor{arrays.Zeros({device->LayoutElements(shape, Layout::kImages)}, DType::kF32).data, shape,
+                    DType::kF32, Layout::kImages};
+    };
+    const Tensor x = images(c.x()), dy = images(c.y(c.filters));
+    device->Relayout(arrays.Random(c.x(), DType::kF32, 13), x);
+    device->Relayout(arrays.Random(c.y(c.filters), DType::kF32, 14), dy);
+    const Tensor dkernel = arrays.Zeros(c.kernel(), DType::kF32);
+    device->ConvBackwardKernel(c.args(), x, dy, dkernel, {});
+    found.emplace_back(dkernel.as<float>(), dkernel.as<float>() + dkernel.elements());
+  }
+  EXPECT_EQ(found[0], found[1]);
+  EXPECT_EQ(found[2], found[3]);
+}
+
+}  // namespace
+}  // namespace lockstep::conformance

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Images in blocks of 16 samples (lane_kernels.h) on the CPU: float alone. Threads share out the blocks; where
+// blocks are added up, each thread adds a fixed part of them, and the parts are added in order.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "worker/device/cpu/kernels.h"
+#include "worker/device/cpu/lane_kernels.h"
+#include "worker/device/device.h"
+
+namespace lockstep::cpu {
+
+// True: such a convolution is faster here than in oneDNN with the copies into and out of its own layout.
+bool PrefersLanes(const WindowArgs& args, const Shape& x, const Shape& kernel);
+
+// Floats that images [rows, channels, ...] take.
+int64_t LaneElements(const Shape& images);
+
+class CpuLanes {
+ public:
+  CpuLanes(const KernelChoice& kernels, int threads) : k_(*kernels.lanes), threads_(threads) {}
+
+  // See Device. Images are Layout::kImages; only Relayout is between the two. The largest call so far decides how much
+  // memory is kept.
+  void Relayout(const Tensor& from, const Tensor& to);
+  // Both apply relu, and say whether nothing is left to apply.
+  bool ConvForward(const WindowArgs& args, const Tensor& x, const Tensor& kernel, const Tensor& bias,
+                   const ActivationArgs& activation, const Tensor& y);
+  bool ConvBackwardInput(const WindowArgs& args, const Tensor& dy, const Tensor& kernel, const ActivationArgs& before,
+                         const Tensor& x, const Tensor& dx);
+  void ConvBackwardKernel(const WindowArgs& args, const Tensor& x, const Tensor& dy, const Tensor& dkernel,
+                          const Tensor& dbias);
+  void PoolForward(Pooling kind, const WindowArgs& args, const Tensor& x, const Tensor& y);
+  // As ConvBackwardInput.
+  bool PoolBackward(Pooling kind, const WindowArgs& args, const Tensor& x, const Tensor& y, const Tensor& dy,
+                    const ActivationArgs& before, const Tensor& dx);
+  void ChannelSums(const Tensor& x, const Tensor& sums);
+  void ChannelNormForward(const Tensor& x, const Tensor& statistics, const Tensor& gamma, const Tensor& beta,
+                          const Tensor& y);
+  void ChannelNormSums(const Tensor& x, const Tensor& statistics, const Tensor& dy, const Tensor& sums);
+  void ChannelNormBackward(const Tensor& x, const Tensor& statistics, const Tensor& gamma, const Tensor& sums,
+                           double count, const Tensor& dy, const Tensor& dx);
+
+ private:
+  // Memory on a 64-byte boundary that only grows.
+  class Scratch {
+   public:
+    float* Floats(int64_t count);
+    double* Doubles(int64_t count) { return reinterpret_cast<double*>(Floats(2 * count)); }
+
+   private:
+    std::unique_ptr<Buffer> buffer_;
+  };
+
+  const LaneKernels& k_;
+  const int threads_;
+  Scratch packed_, sums_, factors_;
+};
+
+}  // namespace lockstep::cpu

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gradient of a kernel over one block of samples, a row of outputs at a time. Included only inside a kernel
+// set's namespace. Two forms: with the filters in the lanes, for which dy's row is transposed, the samples are a
+// sum like any other; with few filters the samples stay in the lanes, and are added up at the end.
+
+// One row of outputs, seen from one row of the window.
+struct GradRow {
+  // The first tap of the first output, and the distance of outputs.
+  const float* x;
+  int64_t x_step;
+  // [outputs][16 samples][filters]; in the dot form [outputs][filters][16 samples].
+  const float* dy;
+  int64_t dy_step;
+  int64_t outputs;
+  int64_t samples;
+};
+
+// sum[tap][filters of kVectors vectors] += dy x.
+template <int kVectors, int kTaps>
+void OuterTile(const GradRow& row, int64_t filters, float* sum) {
+  Vec<float> total[kTaps][kVectors];
+  const Vec<float> zero = Vec<float>::Broadcast(0.0f);
+#pragma GCC unroll 16
+  for (int t = 0; t < kTaps; ++t) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) total[t][v] = zero;
+  }
+  for (int64_t j = 0; j < row.outputs; ++j) {
+    const float* x = row.x + j * row.x_step;
+    const float* dy = row.dy + j * row.dy_step;
+    for (int64_t s = 0; s < row.samples; ++s, ++x, dy += filters) {
+      Vec<float> d[kVectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) d[v] = Vec<float>::Load(dy + v * kLanes);
+#pragma GCC unroll 16
+      for (int t = 0; t < kTaps; ++t) {
+        const Vec<float> b = Vec<float>::Broadcast(x[t * kLanes]);
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) total[t][v].MultiplyAdd(b, d[v]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int t = 0; t < kTaps; ++t) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) AddTo(total[t][v], sum + t * filters + v * kLanes);
+  }
+}
+
+// sum[tap][filter][16] += dy x of each sample.
+template <int kFilters, int kTaps>
+void DotTile(const GradRow& row, int64_t filters, float* sum) {
+  Vec<float> total[kTaps][kFilters];
+  const Vec<float> zero = Vec<float>::Broadcast(0.0f);
+#pragma GCC unroll 8
+  for (int t = 0; t < kTaps; ++t) {
+#pragma GCC unroll 8
+    for (int f = 0; f < kFilters; ++f) total[t][f] = zero;
+  }
+  const float* x = row.x;
+  const float* dy = row.dy;
+  for (int64_t j = 0; j < row.outputs; ++j, x += row.x_step, dy += row.dy_step) {
+    Vec<float> d[kFilters];
+#pragma GCC unroll 8
+    for (int f = 0; f < kFilters; ++f) d[f] = Vec<float>::Load(dy + f * kLanes);
+#pragma GCC unroll 8
+    for (int t = 0; t < kTaps; ++t) {
+      const Vec<float> a = Vec<float>::Load(x + t * kLanes);
+#pragma GCC unroll 8
+      for (int f = 0; f < kFilters; ++f) total[t][f].MultiplyAdd(a, d[f]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int t = 0; t < kTaps; ++t) {
+#pragma GCC unroll 8
+    for (int f = 0; f < kFilters; ++f) AddTo(total[t][f], sum + (t * filters + f) * kLanes);
+  }
+}
+
+using GradTile = void (*)(const GradRow&, int64_t, float*);
+
+template <int kRows, bool kDot, size_t... kTaps>
+constexpr Table<GradTile, sizeof...(kTaps)> GradTiles(std::index_sequence<kTaps...>) {
+  if constexpr (kDot) {
+    return {{DotTile<kRows, static_cast<int>(kTaps) + 1>...}};
+  } else {
+    return {{OuterTile<kRows, static_cast<int>(kTaps) + 1>...}};
+  }
+}
+constexpr auto kOneTiles = GradTiles<1, false>(std::make_index_sequence<kOneTaps>());
+constexpr auto kTwoTiles = GradTiles<2, false>(std::make_index_sequence<kTwoTaps>());
+template <size_t... kFilters>
+constexpr Table<Table<GradTile, kDotTaps>, sizeof...(kFilters)> DotTiles(std::index_sequence<kFilters...>) {
+  return {{GradTiles<static_cast<int>(kFilters) + 1, true>(std::make_index_sequence<kDotTaps>())...}};
+}
+constexpr auto kDotTiles = DotTiles(std::make_index_sequence<kDotFilters>());
+
+// Calls visit(first, count) for about equal parts of at most `most`.
+template <typename Visit>
+LOCKSTEP_INLINE void ForParts(int64_t total, int64_t most, Visit visit) {
+  const int64_t parts = (total + most - 1) / most;
+  for (int64_t i = 0; i < parts; ++i) {
+    const int64_t first = total * i / parts;
+    visit(first, total * (i + 1) / parts - first);
+  }
+}
+
+// Taps [first, first + count) of a row of the window, for all filters.
+LOCKSTEP_INLINE void OuterTaps(GradRow row, int64_t count, int64_t filters, float* sum) {
+  for (int64_t f = 0; f < filters;) {
+    const bool two = kTwoTaps > 0 && filters - f >= 2 * kLanes;
+    ForParts(count, two ? kTwoTaps : kOneTaps, [&](int64_t first, int64_t taps) {
+      GradRow part = row;
+      part.x += first * kLanes;
+      part.dy += f;
+      (two ? kTwoTiles.at : kOneTiles.at)[taps - 1](part, filters, sum + first * filters + f);
+    });
+    f += two ? 2 * kLanes : kLanes;
+  }
+}
+
+LOCKSTEP_INLINE void DotTaps(const GradRow& row, int64_t count, int64_t filters, float* sum) {
+  ForParts(filters, kDotFilters, [&](int64_t f, int64_t rows) {
+    ForParts(count, kDotTaps, [&](int64_t first, int64_t taps) {
+      GradRow part = row;
+      part.x += first * kLanes;
+      part.dy += f * kLanes;
+      kDotTiles.at[rows - 1].at[taps - 1](part, filters, sum + (first * filters + f) * kLanes);
+    });
+  });
+}
+
+// [outputs][filters][16 samples] to [outputs][16 samples][padded filters]; adds dy to dbias.
+void TransposeRow(const float* dy, int64_t outputs, int64_t filters, int64_t samples, float* to, float* dbias) {
+  const int64_t padded = PaddedFilters(filters);
+  for (int64_t f = 0; f < filters; f += kLanes) {
+    const int64_t count = filters - f < kLanes ? filters - f : kLanes;
+    Vec<float> sum = Vec<float>::Broadcast(0.0f);
+    for (int64_t j = 0; j < outputs; ++j) {
+      TransposeLanes(dy + (j * filters + f) * kLanes, kLanes, count, to + j * kLanes * padded + f, padded);
+      for (int64_t s = 0; s < samples; ++s) sum = Sum(sum, Vec<float>::Load(to + (j * kLanes + s) * padded + f));
+    }
+    AddTo(sum, dbias + f);
+  }
+}
+
+// A row of the image with the zeros before and behind it.
+void PadRow(const LaneConv& c, const float* x, int64_t width, float* to) {
+  const int64_t step = c.channels * kLanes, before = c.pad[1] * step, inside = c.in[1] * step;
+  const int64_t all = width * step, kept = before + inside < all ? inside : all - before;
+  for (int64_t i = 0; i < before; ++i) to[i] = 0.0f;
+  __builtin_memcpy(to + before, x, static_cast<size_t>(kept) * sizeof(float));
+  for (int64_t i = before + kept; i < all; ++i) to[i] = 0.0f;
+}
+
+void LaneConvKernel(const LaneConv& c, const float* x, const float* dy, int64_t samples, float* dkernel, float* dbias,
+                    float* scratch) {
+  const bool dot = SamplesStayInLanes(c.filters);
+  const int64_t width = PaddedWidth(c), row_floats = width * c.channels * kLanes, filters = c.filters;
+  const int64_t wide = dot ? filters * kLanes : PaddedFilters(filters), slots = (c.size[0] - 1) * c.dilation[0] + 1;
+  float* row_dy = scratch;
+  float* sums = row_dy + c.out[1] * kLanes * PaddedFilters(filters);
+  float* ring = sums + (dot ? c.size[0] * c.size[1] * c.channels * wide : 0);
+  if (dot) {
+    for (float* at = sums; at < ring; ++at) *at = 0.0f;
+  } else {
+    sums = dkernel;
+  }
+  const int64_t run_count = c.dilation[1] == 1 ? 1 : c.size[1], run = c.size[1] / run_count * c.channels;
+  int64_t padded_rows = 0;
+  for (int64_t i = 0; i < c.out[0]; ++i) {
+    const float* from = dy + i * c.out[1] * filters * kLanes;
+    if (dot) {
+      AddLanes(from, c.out[1], filters, dbias);
+    } else {
+      TransposeRow(from, c.out[1], filters, samples, row_dy, dbias);
+    }
+    const Inside rows = PlacesInside(c, 0, i);
+    for (int64_t p = rows.begin; p < rows.end; ++p) {
+      const int64_t r = i * c.stride[0] - c.pad[0] + p * c.dilation[0];
+      const float* image = x + r * c.in[1] * c.channels * kLanes;
+      if (width != c.in[1]) {
+        // Rows come in order, and a slot is overwritten when the window has left its row.
+        for (; padded_rows <= r; ++padded_rows) {
+          PadRow(c, x + padded_rows * c.in[1] * c.channels * kLanes, width, ring + padded_rows % slots * row_floats);
+        }
+        image = ring + r % slots * row_floats;
+      }
+      for (int64_t k = 0; k < run_count; ++k) {
+        const GradRow row{.x = image + k * c.dilation[1] * c.channels * kLanes,
+                          .x_step = c.stride[1] * c.channels * kLanes,
+                          .dy = dot ? from : row_dy,
+                          .dy_step = dot ? wide : kLanes * wide,
+                          .outputs = c.out[1],
+                          .samples = samples};
+        float* sum = sums + (p * c.size[1] * c.channels + k * run) * wide;
+        if (dot) {
+          DotTaps(row, run, filters, sum);
+        } else {
+          OuterTaps(row, run, wide, sum);
+        }
+      }
+    }
+  }
+  if (dot) AddLanes(sums, c.size[0] * c.size[1] * c.channels, filters, dkernel, PaddedFilters(filters));
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolution nets with the samples in the vector's lanes: images lie as [blocks of 16 samples][row][column]
+// [channel][16], so that 1, 6 or 20 channels waste no lane. Compiled once for each instruction set. The order of a sum
+// does not depend on the set; whether a product is rounded before it is added does.
+//
+// Every kernel does one block. The lanes behind the last sample hold zeros in samples and gradients, and whatever
+// zeros become in between.
+#pragma once
+
+#include <cstdint>
+
+#include "worker/device/cpu/kernels.h"
+
+namespace lockstep {
+
+// Samples of a block.
+inline constexpr int64_t kLanes = 16;
+
+// Index 0 is the height. Pads may be negative: then the image begins later.
+struct LaneConv {
+  int64_t channels = 0, filters = 0;
+  int64_t in[2] = {0, 0};
+  int64_t out[2] = {0, 0};
+  int64_t size[2] = {1, 1};
+  int64_t stride[2] = {1, 1};
+  int64_t dilation[2] = {1, 1};
+  int64_t pad[2] = {0, 0};
+  // Output (i, j) is written at row out_begin[0] + i * out_step[0] of an image out_width wide, and so on.
+  int64_t out_begin[2] = {0, 0};
+  int64_t out_step[2] = {1, 1};
+  int64_t out_width = 0;
+};
+
+// Element (f, c, p, q) of a kernel lies at f * filter + c * channel + p * row + q * column.
+struct LaneKernelStrides {
+  int64_t filter = 0, channel = 0, row = 0, column = 0;
+};
+
+// Where a convolution's outputs go through before they are stored.
+struct LaneEpilogue {
+  // [filters] or null.
+  const float* bias = nullptr;
+  bool relu = false;
+  // Not null: it lies as the output does, whose elements are multiplied by relu's gradient there.
+  const float* gate = nullptr;
+};
+
+struct LanePool {
+  int64_t channels = 0;
+  int64_t in[2] = {0, 0};
+  int64_t out[2] = {0, 0};
+  int64_t size[2] = {1, 1};
+  int64_t stride[2] = {1, 1};
+  int64_t pad[2] = {0, 0};
+};
+
+LOCKSTEP_INLINE int64_t PaddedFilters(int64_t filters) { return (filters + kLanes - 1) / kLanes * kLanes; }
+// True: a kernel's gradient is summed with the samples in the lanes, since so few filters would waste them.
+LOCKSTEP_INLINE bool SamplesStayInLanes(int64_t filters) { return filters <= 10; }
+// Columns that the windows cover.
+LOCKSTEP_INLINE int64_t PaddedWidth(const LaneConv& c) {
+  const int64_t all = (c.out[1] - 1) * c.stride[1] + (c.size[1] - 1) * c.dilation[1] + 1;
+  return c.pad[1] == 0 && all <= c.in[1] ? c.in[1] : all;
+}
+// Floats that conv_kernel works in.
+LOCKSTEP_INLINE int64_t KernelScratch(const LaneConv& c) {
+  const int64_t taps = c.size[0] * c.size[1] * c.channels, slots = (c.size[0] - 1) * c.dilation[0] + 1;
+  return c.out[1] * kLanes * PaddedFilters(c.filters) +
+         (SamplesStayInLanes(c.filters) ? taps * c.filters * kLanes : 0) + slots * PaddedWidth(c) * c.channels * kLanes;
+}
+
+struct LaneKernels {
+  // x: [samples][channel][place], y: one block, and back. samples <= 16.
+  void (*to_lanes)(const float* x, int64_t samples, int64_t channels, int64_t places, float* y);
+  void (*from_lanes)(const float* x, int64_t samples, int64_t channels, int64_t places, float* y);
+
+  // packed: as many floats as the kernel, in the order in which conv reads them.
+  void (*pack)(const LaneConv& conv, const float* kernel, const LaneKernelStrides& strides, float* packed);
+  // Each sum begins with the bias and is in the order p, q, channel.
+  void (*conv)(const LaneConv& conv, const float* x, const float* packed, const LaneEpilogue& epilogue, float* y);
+  // Adds to dkernel [p][q][channel][PaddedFilters] and dbias [PaddedFilters]. scratch: KernelScratch floats.
+  void (*conv_kernel)(const LaneConv& conv, const float* x, const float* dy, int64_t samples, float* dkernel,
+                      float* dbias, float* scratch);
+
+  // See Device::PoolForward and PoolBackward. relu: dx is multiplied by relu's gradient at x.
+  void (*max_pool_forward)(const LanePool& pool, const float* x, float* y);
+  void (*max_pool_backward)(const LanePool& pool, const float* x, const float* y, const float* dy, bool relu,
+                            float* dx);
+  void (*average_pool_forward)(const LanePool& pool, const float* x, float* y);
+  void (*average_pool_backward)(const LanePool& pool, const float* dy, float* dx);
+
+  // sums: [2, channels] adds {sum of dy, sum of dy x} of each channel over places and then samples.
+  void (*product_sums)(const float* x, const float* dy, int64_t places, int64_t channels, int64_t samples,
+                       double* sums);
+  // y = x scale + shift: [channels] each.
+  void (*scale_shift)(const float* x, int64_t places, int64_t channels, const float* scale, const float* shift,
+                      float* y);
+  // dx = a dy + b x + c: [channels] each, and zero behind the last sample.
+  void (*norm_backward)(const float* x, const float* dy, int64_t places, int64_t channels, int64_t samples,
+                        const float* a, const float* b, const float* c, float* dx);
+};
+
+namespace kernels_base {
+extern const LaneKernels kLaneKernels;
+}
+namespace kernels_avx2 {
+extern const LaneKernels kLaneKernels;
+}
+namespace kernels_avx512 {
+extern const LaneKernels kLaneKernels;
+}
+
+}  // namespace lockstep
