@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Samples per second of forward, backward and update on one core, and the matrix product alone.
+#include <ctime>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,15 +41,23 @@ class Memory {
   std::vector<std::unique_ptr<Buffer>> buffers_;
 };
 
+double CpuSeconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Of the step: `check_share` and `update_share` are what looking for numbers that are not finite and the optimizer
+// take of the processor's time; the rest is forward and backward.
 void RunModel(benchmark::State& state, const v1::ModelSpec& spec, const Shape& sample,
-              const v1::OptimizerSpec& optimizer_spec) {
+              const v1::OptimizerSpec& optimizer_spec, ProductPrecision precision = ProductPrecision::kFloat) {
   const int64_t rows = state.range(0);
   const std::unique_ptr<Device> device = MakeCpuDevice(1);
   Violations violations;
   const ModelPlan plan = PlanModel(spec, sample, violations);
   v1::LossSpec loss;
   loss.mutable_sparse_categorical_crossentropy()->set_from_logits(true);
-  const auto model = Model::Create(device.get(), plan, loss, DType::kF32, rows).value();
+  const auto model = Model::Create(device.get(), plan, loss, DType::kF32, rows, {}, 1, precision).value();
   model->Initialize(1);
   const int64_t elements = model->parameters().elements();
   const auto optimizer = MakeOptimizer(optimizer_spec, *device, elements, DType::kF32).value();
@@ -59,20 +68,30 @@ void RunModel(benchmark::State& state, const v1::ModelSpec& spec, const Shape& s
   device->RandomUniform(batch.inputs, {.seed = 2}, 0.0, 1.0);
   for (int64_t i = 0; i < rows; ++i) batch.targets.as<int32_t>()[i] = static_cast<int32_t>(i % plan.output.elements());
   const Tensor gradient = memory.Take({elements}, DType::kF32);
-  const Tensor stats = memory.Take({model->stats_width()}, DType::kF64);
+  const Tensor stats = memory.Take({model->stats_width()}, DType::kF64), flag = memory.Take({1}, DType::kF64);
   StepContext context{.device = device.get(), .training = true, .seed = 1};
+  double update = 0, check = 0;
+  const double began = CpuSeconds();
   for (auto _ : state) {
     model->ForwardBackward(context, batch, 1.0 / static_cast<double>(rows), gradient, stats, nullptr);
+    const double computed = CpuSeconds();
+    device->CheckFinite(gradient, flag);
+    const double checked = CpuSeconds();
     optimizer->Step(*device, model->parameters(), gradient, 0.001, context.step++);
     benchmark::ClobberMemory();
+    update += CpuSeconds() - checked;
+    check += checked - computed;
   }
+  const double all = CpuSeconds() - began;
+  state.counters["check_share"] = check / all;
+  state.counters["update_share"] = update / all;
   state.SetItemsProcessed(state.iterations() * rows);
   state.SetLabel(device->Description());
 }
 
 void RunStep(benchmark::State& state, const std::vector<int64_t>& widths, const std::string& activation, double dropout,
-             const v1::OptimizerSpec& optimizer_spec) {
-  RunModel(state, Mlp(widths, activation, dropout), Shape{widths.front()}, optimizer_spec);
+             const v1::OptimizerSpec& optimizer_spec, ProductPrecision precision = ProductPrecision::kFloat) {
+  RunModel(state, Mlp(widths, activation, dropout), Shape{widths.front()}, optimizer_spec, precision);
 }
 
 v1::OptimizerSpec Sgd() {
@@ -84,6 +103,12 @@ v1::OptimizerSpec Sgd() {
 v1::OptimizerSpec Adam() {
   v1::OptimizerSpec spec;
   spec.mutable_adam();
+  return spec;
+}
+
+v1::OptimizerSpec Momentum() {
+  v1::OptimizerSpec spec;
+  spec.mutable_sgd()->set_momentum(0.9);
   return spec;
 }
 
@@ -99,6 +124,23 @@ BENCHMARK(BM_Step_784_16_16_10_Dropout)->Arg(32);
 BENCHMARK(BM_Step_784_16_16_10_Adam)->Arg(32);
 BENCHMARK(BM_Step_784_128_10)->Arg(32)->Arg(128);
 BENCHMARK(BM_Step_784_512_512_10)->Arg(128);
+
+// {batch, 1 for products in BF16}.
+ProductPrecision PrecisionOf(const benchmark::State& state) {
+  return state.range(1) != 0 ? ProductPrecision::kBf16 : ProductPrecision::kFloat;
+}
+void BM_Mixed_784_128_10(benchmark::State& state) {
+  RunStep(state, {784, 128, 10}, "relu", 0, Sgd(), PrecisionOf(state));
+}
+void BM_Mixed_784_1024_1024_10(benchmark::State& state) {
+  RunStep(state, {784, 1024, 1024, 10}, "relu", 0, Adam(), PrecisionOf(state));
+}
+void BM_Mixed_784_4096_4096_4096_10(benchmark::State& state) {
+  RunStep(state, {784, 4096, 4096, 4096, 10}, "relu", 0, Momentum(), PrecisionOf(state));
+}
+BENCHMARK(BM_Mixed_784_128_10)->ArgsProduct({{128}, {0, 1}});
+BENCHMARK(BM_Mixed_784_1024_1024_10)->ArgsProduct({{256}, {0, 1}})->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Mixed_784_4096_4096_4096_10)->ArgsProduct({{512}, {0, 1}})->Unit(benchmark::kMillisecond)->Iterations(3);
 
 void AddConvolution(v1::ModelSpec& spec, int64_t filters, int64_t size, v1::Padding padding) {
   v1::Conv2dLayer* conv = spec.add_layers()->mutable_conv2d();
@@ -164,12 +206,6 @@ void RunUpdate(benchmark::State& state, const v1::OptimizerSpec& spec) {
   state.SetItemsProcessed(state.iterations() * elements);
 }
 
-v1::OptimizerSpec Momentum() {
-  v1::OptimizerSpec spec;
-  spec.mutable_sgd()->set_momentum(0.9);
-  return spec;
-}
-
 v1::OptimizerSpec ClippedAverage() {
   v1::OptimizerSpec spec = Adam();
   spec.set_global_clip_norm(1);
@@ -194,10 +230,12 @@ BENCHMARK(BM_Update_Adam)->Arg(100'000)->Arg(8'000'000);
 BENCHMARK(BM_Update_Adam_ClippedAverage)->Arg(100'000)->Arg(8'000'000);
 BENCHMARK(BM_Update_Lamb)->Arg(100'000)->Arg(8'000'000);
 
-// {m, n, k, transpose_a, transpose_b}; items are floating-point operations.
+// {m, n, k, transpose_a, transpose_b, 1 for BF16}; items are floating-point operations.
 void BM_Gemm(benchmark::State& state) {
   const int64_t m = state.range(0), n = state.range(1), k = state.range(2);
-  const GemmArgs args{.transpose_a = state.range(3) != 0, .transpose_b = state.range(4) != 0};
+  const GemmArgs args{.transpose_a = state.range(3) != 0,
+                      .transpose_b = state.range(4) != 0,
+                      .precision = state.range(5) != 0 ? ProductPrecision::kBf16 : ProductPrecision::kFloat};
   const std::unique_ptr<Device> device = MakeCpuDevice(1);
   Memory memory(device.get());
   const Tensor a = memory.Take(args.transpose_a ? Shape{k, m} : Shape{m, k}, DType::kF32);
@@ -212,23 +250,32 @@ void BM_Gemm(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * 2 * m * n * k);
 }
 BENCHMARK(BM_Gemm)
-    ->Args({10, 16, 784, 0, 0})
-    ->Args({784, 16, 10, 1, 0})
-    ->Args({5, 16, 784, 0, 0})
-    ->Args({784, 16, 5, 1, 0})
-    ->Args({10, 16, 16, 0, 1})
-    ->Args({16, 10, 10, 1, 0})
-    ->Args({32, 16, 784, 0, 0})
-    ->Args({784, 16, 32, 1, 0})
-    ->Args({32, 128, 784, 0, 0})
-    ->Args({784, 128, 32, 1, 0})
-    ->Args({32, 128, 10, 0, 1})
-    ->Args({128, 128, 784, 0, 0})
-    ->Args({784, 128, 128, 1, 0})
-    ->Args({128, 512, 784, 0, 0})
-    ->Args({128, 512, 512, 0, 1})
-    ->Args({784, 512, 128, 1, 0})
-    ->Args({512, 512, 512, 0, 0});
+    ->Args({10, 16, 784, 0, 0, 0})
+    ->Args({784, 16, 10, 1, 0, 0})
+    ->Args({5, 16, 784, 0, 0, 0})
+    ->Args({784, 16, 5, 1, 0, 0})
+    ->Args({10, 16, 16, 0, 1, 0})
+    ->Args({16, 10, 10, 1, 0, 0})
+    ->Args({32, 16, 784, 0, 0, 0})
+    ->Args({784, 16, 32, 1, 0, 0})
+    ->Args({32, 128, 784, 0, 0, 0})
+    ->Args({784, 128, 32, 1, 0, 0})
+    ->Args({32, 128, 10, 0, 1, 0})
+    ->Args({128, 128, 784, 0, 0, 0})
+    ->Args({784, 128, 128, 1, 0, 0})
+    ->Args({128, 512, 784, 0, 0, 0})
+    ->Args({128, 512, 512, 0, 1, 0})
+    ->Args({784, 512, 128, 1, 0, 0})
+    ->Args({512, 512, 512, 0, 0, 0});
+// The products of large steps: forward, the kernel's gradient, the input's.
+BENCHMARK(BM_Gemm)
+    ->Name("BM_LargeGemm")
+    ->ArgsProduct({{256}, {1024}, {1024}, {0}, {0}, {0, 1}})
+    ->ArgsProduct({{1024}, {1024}, {256}, {1}, {0}, {0, 1}})
+    ->ArgsProduct({{256}, {1024}, {1024}, {0}, {1}, {0, 1}})
+    ->ArgsProduct({{512}, {4096}, {4096}, {0}, {0}, {0, 1}})
+    ->ArgsProduct({{4096}, {4096}, {512}, {1}, {0}, {0, 1}})
+    ->ArgsProduct({{512}, {4096}, {4096}, {0}, {1}, {0, 1}});
 
 }  // namespace
 }  // namespace lockstep

@@ -44,7 +44,7 @@ class CpuDevice final : public Device {
   std::string Description() const override {
     const dnnl_version_t* v = dnnl_version();
     return absl::StrCat("cpu ", CpuModel(), ", ", kernels_.name, ", oneDNN ", v->major, ".", v->minor, ".", v->patch,
-                        cpu::HasBf16(kernels_) ? ", bfloat16" : ", bfloat16 in float", ", ", threads_,
+                        kernels_.large_bf16 != nullptr ? ", bfloat16" : ", bfloat16 in float", ", ", threads_,
                         threads_ == 1 ? " thread" : " threads");
   }
 
@@ -129,7 +129,7 @@ class CpuDevice final : public Device {
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
     const int64_t m = out.shape[0], n = out.shape[1];
     if (m == 0 || n == 0) return;
-    gemm_.Run(args, a, b, out);
+    if (gemm_.Run(args, a, b, bias, out)) return;
     if (bias.data == nullptr && args.activation.linear()) return;
     Visit(out.type,
           [&]<typename T>(T, const auto& k) { k.bias_activation(args.activation, bias.as<T>(), m, n, out.as<T>()); });

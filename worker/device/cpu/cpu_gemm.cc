@@ -3,11 +3,16 @@
 
 #include <omp.h>
 
-#include <string_view>
-
 #include "oneapi/dnnl/dnnl.h"
 
 namespace lockstep::cpu {
+
+namespace {
+
+// Below this a call of the library costs more than its matrix units save.
+constexpr int64_t kMatrixUnitsFrom = int64_t{1} << 20;
+
+}  // namespace
 
 bool PrefersOwnGemm(int64_t m, int64_t n, int64_t k, int threads) {
   // Measured with lockstep-bench-step (BM_Gemm).
@@ -15,10 +20,11 @@ bool PrefersOwnGemm(int64_t m, int64_t n, int64_t k, int threads) {
   return m * n * k <= limit;
 }
 
-bool HasBf16(const KernelChoice& kernels) { return std::string_view(kernels.name) == "avx512" && HasBf16Library(); }
+// Measured with lockstep-bench-step (BM_LargeGemm): oneDNN is slow where the second factor is transposed.
+bool PrefersOwnLargeGemm(const GemmArgs& args) { return args.transpose_b; }
 
 CpuGemm::CpuGemm(const KernelChoice& kernels, int threads)
-    : kernels_(kernels), threads_(threads), has_bf16_(HasBf16(kernels)), matmul_(kernels, threads) {}
+    : kernels_(kernels), threads_(threads), large_(kernels, threads), matmul_(kernels, threads) {}
 
 template <typename T>
 void CpuGemm::RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
@@ -41,17 +47,42 @@ void CpuGemm::RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
   }
 }
 
-void CpuGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
+bool CpuGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
   const int64_t m = out.shape[0], n = out.shape[1], k = a.shape[args.transpose_a ? 0 : 1];
-  if (m == 0 || n == 0) return;
-  if (out.type == DType::kF64) return RunOwn<double>(args, a, b, out);
-  if (args.precision == ProductPrecision::kBf16 && k > 0) return RunBf16(args, a, b, out);
+  if (out.type == DType::kF64) {
+    RunOwn<double>(args, a, b, out);
+    return false;
+  }
+  if (k > 0 && args.precision == ProductPrecision::kBf16) {
+    // The library has the matrix units of a machine that has such.
+    if (matmul_.has_matrix_units() && m * n * k > kMatrixUnitsFrom && !args.accumulate) {
+      matmul_.Run(args, a, b, out);
+      return false;
+    }
+    if (large_.has(ProductPrecision::kBf16)) return RunLarge(args, a, b, bias, out);
+    RunRounded(args, a, b, out);
+    return false;
+  }
+  if (k > 0 && !PrefersOwnGemm(m, n, k, threads_) && large_.has(ProductPrecision::kFloat) &&
+      PrefersOwnLargeGemm(args)) {
+    return RunLarge(args, a, b, bias, out);
+  }
   RunFloat(args, a, b, out);
+  return false;
 }
 
-// Without the machine's help: what is rounded to BF16 is multiplied as floats, which is exact.
-void CpuGemm::RunBf16(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
-  if (has_bf16_ && !args.accumulate) return matmul_.Run(args, a, b, out);
+bool CpuGemm::RunLarge(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
+  if (CpuLargeGemm::Applies(args.activation)) {
+    large_.Run(args, a, b, bias, out);
+    return true;
+  }
+  GemmArgs plain = args;
+  plain.activation = {};
+  large_.Run(plain, a, b, {}, out);
+  return false;
+}
+
+void CpuGemm::RunRounded(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
   const auto rounded = [&](Tensor x, std::vector<float>& to) {
     const auto n = static_cast<size_t>(x.elements());
     if (to.size() < n) to.resize(n);

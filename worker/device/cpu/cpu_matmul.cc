@@ -22,12 +22,12 @@ memory::desc Matrix(int64_t rows, int64_t columns, memory::data_type type, bool 
   return {{rows, columns}, type, transposed ? memory::format_tag::ba : memory::format_tag::ab};
 }
 
-}  // namespace
-
-bool HasBf16Library() {
-  const auto wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+bool HasMatrixUnits() {
+  const auto wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_amx);
   return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & wanted) == wanted;
 }
+
+}  // namespace
 
 class CpuMatmul::Plan {
  public:
@@ -60,7 +60,8 @@ class CpuMatmul::Plan {
   memory a_, b_, out_;
 };
 
-CpuMatmul::CpuMatmul(const KernelChoice& kernels, int threads) : kernels_(kernels), threads_(threads) {}
+CpuMatmul::CpuMatmul(const KernelChoice& kernels, int threads)
+    : kernels_(kernels), threads_(threads), has_matrix_units_(kernels.large_bf16 != nullptr && HasMatrixUnits()) {}
 CpuMatmul::~CpuMatmul() = default;
 
 void CpuMatmul::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {

@@ -12,14 +12,13 @@
 
 namespace lockstep::cpu {
 
-// True: oneDNN multiplies BF16 on this machine's own instructions.
-bool HasBf16Library();
-
 class CpuMatmul {
  public:
   CpuMatmul(const KernelChoice& kernels, int threads);
   ~CpuMatmul();
-  // out = op(a) op(b), factors rounded to BF16; none of the sizes is 0. Only where HasBf16Library.
+  // True: the machine has AMX, and these kernels may use it.
+  bool has_matrix_units() const { return has_matrix_units_; }
+  // out = op(a) op(b), factors rounded to BF16; none of the sizes is 0. Needs AVX-512.
   void Run(const GemmArgs& args, Tensor a, Tensor b, Tensor out);
 
  private:
@@ -32,6 +31,7 @@ class CpuMatmul {
 
   const KernelChoice kernels_;
   const int threads_;
+  const bool has_matrix_units_;
   std::map<Key, std::unique_ptr<Plan>> plans_;
   // The rounded factors.
   std::vector<uint16_t> a_, b_;

@@ -7,19 +7,19 @@ namespace lockstep {
 
 int AvailableKernels(KernelChoice* out, int capacity) {
   int count = 0;
-  const auto add = [&](const char* name, const CpuKernels<float>& f32, const CpuKernels<double>& f64,
-                       const LaneKernels& lanes) {
-    if (count < capacity) out[count++] = {name, &f32, &f64, &lanes};
+  const auto add = [&](const KernelChoice& set) {
+    if (count < capacity) out[count++] = set;
   };
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")) {
-    add("avx512", kernels_avx512::kF32, kernels_avx512::kF64, kernels_avx512::kLaneKernels);
+    add({"avx512", &kernels_avx512::kF32, &kernels_avx512::kF64, &kernels_avx512::kLaneKernels,
+         kernels_avx512::LargeGemm, __builtin_cpu_supports("avx512bf16") ? kernels_avx512_bf16::LargeGemm : nullptr});
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    add("avx2", kernels_avx2::kF32, kernels_avx2::kF64, kernels_avx2::kLaneKernels);
+    add({"avx2", &kernels_avx2::kF32, &kernels_avx2::kF64, &kernels_avx2::kLaneKernels});
 #endif
-  add("portable", kernels_base::kF32, kernels_base::kF64, kernels_base::kLaneKernels);
+  add({"portable", &kernels_base::kF32, &kernels_base::kF64, &kernels_base::kLaneKernels});
   return count;
 }
 

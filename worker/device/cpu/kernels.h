@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "common/rng.h"
+#include "worker/device/cpu/large_gemm.h"
 #include "worker/device/device.h"
 
 namespace lockstep {
@@ -100,6 +101,9 @@ struct KernelChoice {
   const CpuKernels<float>* f32;
   const CpuKernels<double>* f64;
   const LaneKernels* lanes;
+  // Null where the set or the machine has none: of floats, and of floats rounded to BF16.
+  LargeGemmFunction large_f32 = nullptr;
+  LargeGemmFunction large_bf16 = nullptr;
 };
 KernelChoice ChooseKernels();
 // All sets this machine has, for tests.

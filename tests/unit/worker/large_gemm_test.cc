@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/device/cpu/large_gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "common/rng.h"
+#include "worker/device/cpu/cpu_matmul.h"
+#include "worker/device/cpu/kernels.h"
+
+namespace lockstep {
+namespace {
+
+std::vector<float> Random(int64_t n, uint64_t stream) {
+  const RngStream rng{5, RngPurpose::kSynthetic, stream};
+  std::vector<float> v(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) v[static_cast<size_t>(i)] = rng.Uniform(static_cast<uint64_t>(i)) - 0.5f;
+  return v;
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+Tensor View(std::vector<float>& v, const Shape& shape) { return {v.data(), shape, DType::kF32}; }
+
+float Bf16(float x) {
+  float y = 0;
+  ChooseKernels().f32->round_bf16(&x, 1, &y);
+  return y;
+}
+
+// One product: sizes, and what is transposed, added, and done at the end.
+struct Product {
+  int64_t m, n, k;
+  bool ta = false, tb = false, accumulate = false, epilogue = false;
+  std::vector<float> a, b, bias, before;
+
+  Product(std::array<int64_t, 3> sizes, int flags) : m(sizes[0]), n(sizes[1]), k(sizes[2]) {
+    ta = (flags & 1) != 0, tb = (flags & 2) != 0, accumulate = (flags & 4) != 0, epilogue = (flags & 8) != 0;
+    a = Random(m * k, 1), b = Random(k * n, 2), bias = Random(n, 3), before = Random(m * n, 4);
+  }
+  float A(int64_t i, int64_t p) const { return a[static_cast<size_t>(ta ? p * m + i : i * k + p)]; }
+  float B(int64_t p, int64_t j) const { return b[static_cast<size_t>(tb ? j * k + p : p * n + j)]; }
+
+  std::vector<float> Run(LargeGemmFunction function) const {
+    std::vector<float> out = before;
+    static std::vector<uint32_t> memory(kLargeGemmPackBytes / 4 + 16);
+    const auto at = reinterpret_cast<uintptr_t>(memory.data());
+    function({.m = m,
+              .n = n,
+              .k = k,
+              .a = a.data(),
+              .a_stride = ta ? m : k,
+              .transpose_a = ta,
+              .b = b.data(),
+              .b_stride = tb ? k : n,
+              .transpose_b = tb,
+              .out = out.data(),
+              .out_stride = n,
+              .accumulate = accumulate,
+              .bias = epilogue ? bias.data() : nullptr,
+              .relu = epilogue,
+              .pack = reinterpret_cast<uint32_t*>((at + 63) / 64 * 64)});
+    return out;
+  }
+  // Each value is fold(value, p, i, j) over p in order, from what is there where that is added to.
+  template <typename T, typename Fold>
+  std::vector<T> Expected(Fold fold) const {
+    std::vector<T> out;
+    for (int64_t i = 0; i < m; ++i) {
+      for (int64_t j = 0; j < n; ++j) {
+        T sum = accumulate ? T(before[static_cast<size_t>(i * n + j)]) : T(0);
+        for (int64_t p = 0; p < k; ++p) sum = fold(sum, p, i, j);
+        if (epilogue) sum += bias[static_cast<size_t>(j)];
+        out.push_back(epilogue && sum < 0 ? T(0) : sum);
+      }
+    }
+    return out;
+  }
+};
+
+// Tiles and panels cut short, one column, more than one block of rows and of depth.
+constexpr std::array<int64_t, 3> kSizes[] = {{1, 1, 1},     {14, 32, 16},  {15, 33, 17},   {13, 16, 31}, {3, 10, 1},
+                                             {29, 64, 100}, {30, 47, 513}, {540, 17, 530}, {2, 70, 1030}};
+
+template <typename Visit>
+void ForProducts(Visit visit) {
+  for (const auto& sizes : kSizes) {
+    for (int flags = 0; flags < 12; ++flags) {
+      SCOPED_TRACE(testing::Message() << sizes[0] << "x" << sizes[1] << "x" << sizes[2] << " flags " << flags);
+      visit(Product(sizes, flags));
+    }
+  }
+}
+
+TEST(LargeGemmTest, FloatsAreSummedInOrderBitForBit) {
+  const LargeGemmFunction function = ChooseKernels().large_f32;
+  if (function == nullptr) GTEST_SKIP() << "needs AVX-512";
+  ForProducts([&](const Product& product) {
+    const auto fold = [&](float sum, int64_t p, int64_t i, int64_t j) {
+      return std::fma(product.A(i, p), product.B(p, j), sum);
+    };
+    EXPECT_TRUE(SameBits(product.Run(function), product.Expected<float>(fold)));
+  });
+}
+
+// Rounded factors are at most 1/2, so a sum's error is at most k (k / 4 + 1) epsilon; without rounding, it would be off
+// by 2^-9 of a term.
+TEST(LargeGemmTest, FactorsAreRoundedToBf16AndSummedInFloat) {
+  const LargeGemmFunction function = ChooseKernels().large_bf16;
+  if (function == nullptr) GTEST_SKIP() << "needs AVX512_BF16";
+  ForProducts([&](const Product& product) {
+    const auto fold = [&](double sum, int64_t p, int64_t i, int64_t j) {
+      return sum + static_cast<double>(Bf16(product.A(i, p))) * Bf16(product.B(p, j));
+    };
+    const std::vector<double> expected = product.Expected<double>(fold);
+    const std::vector<float> got = product.Run(function);
+    const auto k = static_cast<double>(product.k);
+    for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], (k + 2) * (k / 4 + 1) * 6e-8) << i;
+    EXPECT_TRUE(SameBits(product.Run(function), got));
+  });
+}
+
+TEST(LargeGemmTest, ReluLeavesWhatIsNotANumber) {
+  for (const LargeGemmFunction function : {ChooseKernels().large_f32, ChooseKernels().large_bf16}) {
+    if (function == nullptr) continue;
+    Product product({3, 5, 4}, 8);
+    product.a[5] = NAN;
+    const std::vector<float> out = product.Run(function);
+    for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 5 == 1) << i;
+  }
+}
+
+class LargeProductTest : public testing::TestWithParam<ProductPrecision> {};
+
+// More columns than threads have panels, and fewer.
+TEST_P(LargeProductTest, AnyNumberOfThreadsGivesTheSameBits) {
+  for (const auto& [m, n, k] : {std::array<int64_t, 3>{300, 260, 300}, {2000, 20, 900}}) {
+    std::vector<float> a = Random(m * k, 1), b = Random(k * n, 2), bias = Random(n, 3);
+    std::vector<float> expected(static_cast<size_t>(m * n));
+    for (const int threads : {1, 2, 5}) {
+      const auto device = MakeCpuDevice(threads);
+      std::vector<float> out(expected.size());
+      device->Gemm({.transpose_b = true, .activation = {Activation::kRelu}, .precision = GetParam()},
+                   View(a, Shape{m, k}), View(b, Shape{n, k}), View(bias, Shape{n}), View(out, Shape{m, n}));
+      if (threads == 1) expected = out;
+      EXPECT_TRUE(SameBits(out, expected)) << threads;
+    }
+  }
+}
+
+// What the kernels do not apply themselves is done after them.
+TEST_P(LargeProductTest, EveryActivationIsApplied) {
+  constexpr int64_t kM = 70, kN = 520, kK = 600;
+  std::vector<float> a = Random(kM * kK, 1), b = Random(kK * kN, 2), bias = Random(kN, 3), plain(kM * kN), out(kM * kN);
+  const auto device = MakeCpuDevice(1);
+  const auto multiply = [&](const ActivationArgs& activation, std::vector<float>& to) {
+    device->Gemm({.transpose_b = true, .activation = activation, .precision = GetParam()}, View(a, Shape{kM, kK}),
+                 View(b, Shape{kN, kK}), View(bias, Shape{kN}), View(to, Shape{kM, kN}));
+  };
+  multiply({}, plain);
+  for (const Activation kind : {Activation::kRelu, Activation::kTanh, Activation::kGelu}) {
+    multiply({kind}, out);
+    std::vector<float> expected(plain.size());
+    device->ActivationForward({kind}, View(plain, Shape{kM, kN}), View(expected, Shape{kM, kN}));
+    EXPECT_TRUE(SameBits(out, expected));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, LargeProductTest,
+                         testing::Values(ProductPrecision::kFloat, ProductPrecision::kBf16));
+
+// The library that machines with matrix units use says the same as the definition.
+TEST(CpuMatmulTest, RoundsFactorsToBf16) {
+  const KernelChoice kernels = ChooseKernels();
+  if (kernels.large_f32 == nullptr) GTEST_SKIP() << "needs AVX-512";
+  cpu::CpuMatmul matmul(kernels, 1);
+  for (int flags = 0; flags < 4; ++flags) {
+    Product product({33, 17, 65}, flags);
+    const std::vector<double> expected = product.Expected<double>([&](double sum, int64_t p, int64_t i, int64_t j) {
+      return sum + static_cast<double>(Bf16(product.A(i, p))) * Bf16(product.B(p, j));
+    });
+    std::vector<float> out(expected.size());
+    for (int repeat = 0; repeat < 2; ++repeat) {
+      matmul.Run({.transpose_a = product.ta, .transpose_b = product.tb},
+                 View(product.a, product.ta ? Shape{65, 33} : Shape{33, 65}),
+                 View(product.b, product.tb ? Shape{17, 65} : Shape{65, 17}), View(out, Shape{33, 17}));
+      for (size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], expected[i], 67 * (65.0 / 4 + 1) * 6e-8) << flags;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace lockstep
