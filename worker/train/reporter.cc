@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "worker/train/start_times.h"
+
 namespace lockstep {
 
 namespace {
@@ -40,7 +42,7 @@ void Reporter::Begin(int64_t step) {
 bool Reporter::WantsTimes() const { return until_timed_ == 0; }
 
 void Reporter::AddStep(std::span<const double> sums, int64_t rows, const StepSeconds* seconds, TrainerState& state) {
-  ++steps_;
+  if (steps_++ == 0 && start_.has_value()) first_step_done_ = clock_->WallNow();
   rows_ += rows;
   Add(sums, sums_);
   Add(sums, state.sums);
@@ -98,6 +100,11 @@ v1::StepsCommitted Reporter::Take(double learning_rate) {
   phases.set_backward_seconds(seconds_.backward / n);
   phases.set_allreduce_seconds(seconds_.allreduce / n);
   phases.set_optimizer_seconds(seconds_.optimizer / n);
+  if (start_.has_value()) {
+    *range.mutable_start() = *start_;
+    SetTime(first_step_done_, range.mutable_start()->mutable_first_step_done());
+    start_.reset();
+  }
   Begin(first_step_ + steps_);
   return range;
 }

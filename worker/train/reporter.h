@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -36,6 +37,9 @@ class Reporter {
   // What makes values of the sums; before the first step. `objective` outlives the reporter.
   void SetObjective(const Objective* objective);
 
+  // Reported with the first range, together with the time of its first step.
+  void SetStart(const lockstep::v1::StartTimes& start) { start_ = start; }
+
   // A range begins with `step`; called before the first step and after every pause.
   void Begin(int64_t step);
   // Whether the coming step is to be timed. Each one is, but where steps take less than a few looks at the clock are
@@ -65,6 +69,9 @@ class Reporter {
   StepSeconds seconds_;
   int64_t timed_steps_ = 0;
   int64_t until_timed_ = 0;
+  // Until it is reported.
+  std::optional<lockstep::v1::StartTimes> start_;
+  Clock::Wall first_step_done_;
   // A ring of the newest steps' times.
   std::array<float, 256> newest_{};
   size_t newest_count_ = 0;

@@ -10,6 +10,7 @@
 #include "common/model/trained_model.h"
 #include "common/status_macros.h"
 #include "worker/train/failure.h"
+#include "worker/train/start_times.h"
 
 namespace lockstep {
 
@@ -111,6 +112,8 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   keeper_ = std::make_unique<StateKeeper>(std::move(options), device_, model_.get(), optimizer_.get(), link_, clock_,
                                           failpoints_);
   LOCKSTEP_ASSIGN_OR_RETURN(state_, keeper_->Restore());
+  SetTime(clock_->WallNow(), config_.start.mutable_model_ready());
+  reporter_.SetStart(config_.start);
   return absl::OkStatus();
 }
 

@@ -47,6 +47,8 @@ struct TrainerConfig {
   std::string snapshot_path;
   // Where the parameters that are named here start, instead of at their initialisers' values.
   std::vector<InitialTensor> initial_weights;
+  // How the rank came so far.
+  lockstep::v1::StartTimes start;
 };
 
 class Trainer {

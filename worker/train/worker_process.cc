@@ -22,6 +22,7 @@
 #include "worker/device/device.h"
 #include "worker/train/failure.h"
 #include "worker/train/session.h"
+#include "worker/train/start_times.h"
 #include "worker/train/term_watcher.h"
 #include "worker/train/trainer.h"
 
@@ -79,6 +80,7 @@ absl::StatusOr<JobPlan> MakePlan(const v1::Welcome& welcome) {
 
 // The data is read while MPI starts up: each takes a few tenths of a second.
 struct Loaded {
+  Clock::Wall when;
   JobPlan plan;
   std::unique_ptr<Dataset> dataset;
   std::vector<InitialTensor> initial_weights;
@@ -102,6 +104,7 @@ absl::StatusOr<Loaded> Load(const v1::Welcome& welcome, Failpoints* failpoints) 
     LOCKSTEP_ASSIGN_OR_RETURN(loaded.initial_weights,
                               ReadInitialWeights(welcome.spec().model(), loaded.plan.model, roots));
   }
+  loaded.when = SystemClock().WallNow();
   return loaded;
 }
 
@@ -110,17 +113,20 @@ struct Outcome {
   Trainer::Result result;
 };
 
-Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session,
+Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session, v1::StartTimes start,
               std::atomic<Communicator*>& abort_target, Failpoints* failpoints) {
+  const SystemClock clock;
   const v1::Welcome& welcome = session.welcome();
   std::future<absl::StatusOr<Loaded>> loading =
       std::async(std::launch::async, [&] { return Load(welcome, failpoints); });
   absl::StatusOr<std::unique_ptr<Communicator>> communicator = MakeMpiCommunicator({.threads = options.threads});
+  SetTime(clock.WallNow(), start.mutable_mpi_ready());
   absl::StatusOr<Loaded> loaded = loading.get();
   if (!communicator.ok()) return {communicator.status(), {}};
   if (!loaded.ok()) return {MayPass(loaded.status()) ? loaded.status() : Permanent(loaded.status()), {}};
   (*communicator)->set_timeout(kExchangeTimeout);
   abort_target.store(communicator->get());
+  SetTime(loaded->when, start.mutable_data_ready());
 
   TrainerConfig config{.spec = welcome.spec(),
                        .plan = loaded->plan,
@@ -130,8 +136,8 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
                        .resume_snapshot = welcome.resume_snapshot(),
                        .first_step = welcome.first_step(),
                        .snapshot_path = welcome.snapshot_path(),
-                       .initial_weights = std::move(loaded->initial_weights)};
-  const SystemClock clock;
+                       .initial_weights = std::move(loaded->initial_weights),
+                       .start = std::move(start)};
   Outcome outcome;
   auto trainer = Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session,
                                  &clock, failpoints);
@@ -163,6 +169,8 @@ v1::Goodbye LastWord(const WorkerOptions& options, const Outcome& outcome) {
 }  // namespace
 
 int RunWorker(const WorkerOptions& options) {
+  v1::StartTimes start;
+  SetTime(SystemClock().WallNow(), start.mutable_worker_started());
   std::unique_ptr<Failpoints> failpoints;
   if (!options.failpoints.empty()) {
     auto armed = Failpoints::Load(options.failpoints, options.rank);
@@ -196,8 +204,9 @@ int RunWorker(const WorkerOptions& options) {
     spdlog::error("rank {}: {}: {}", options.rank, options.coordinator, session.status().ToString());
     return kExitLost;
   }
+  SetTime(SystemClock().WallNow(), start.mutable_connected());
   const TermWatcher on_term([&] { (*session)->AskToStop(StopRequest::kStopWithCheckpoint); });
-  const Outcome outcome = Train(options, *device, **session, abort_target, failpoints.get());
+  const Outcome outcome = Train(options, *device, **session, std::move(start), abort_target, failpoints.get());
   if (lost.load()) return kExitLost;
   if (!outcome.status.ok()) spdlog::error("rank {}: {}", options.rank, outcome.status.ToString());
   (*session)->Close(LastWord(options, outcome), outcome.status.ok() ? kCloseTimeout : kCloseFailedTimeout);
