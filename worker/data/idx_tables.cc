@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/formats/idx.h"
+#include "common/formats/idx_cache.h"
 #include "common/formats/safe_path.h"
 #include "common/model/idx_dataset.h"
 #include "common/status_macros.h"
@@ -52,7 +52,8 @@ class IdxTables final : public Dataset {
                                const TableOptions& options) {
     LOCKSTEP_ASSIGN_OR_RETURN(const File image_file, OpenUnderRoots(images, options.roots, IdxEndings()));
     LOCKSTEP_ASSIGN_OR_RETURN(const File label_file, OpenUnderRoots(labels, options.roots, IdxEndings()));
-    LOCKSTEP_ASSIGN_OR_RETURN(part.images, ReadIdx(image_file.fd(), image_file.path()));
+    const IdxCache cache = IdxCacheFromEnvironment();
+    LOCKSTEP_ASSIGN_OR_RETURN(part.images, ReadIdxCached(image_file.fd(), image_file.path(), cache));
     LOCKSTEP_ASSIGN_OR_RETURN(const IdxData raw, ReadIdx(label_file.fd(), label_file.path()));
     LOCKSTEP_RETURN_IF_ERROR(CheckIdxPair(part.images.shape, image_file.path(), raw.shape, label_file.path()));
     part.labels.reserve(raw.values.size());
