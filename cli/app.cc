@@ -13,6 +13,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "cli/bench.h"
 #include "cli/commands.h"
 #include "cli/completion.h"
 #include "cli/exit_codes.h"
@@ -62,6 +63,10 @@ struct Arguments {
   ExportArguments export_model;
   EvalArguments eval;
   PredictArguments predict;
+  BenchGemmArguments bench_gemm;
+  BenchStepArguments bench_step;
+  BenchAllreduceArguments bench_allreduce;
+  BenchStartArguments bench_start;
   std::string other_job;
   int workers = 0;
 };
@@ -176,6 +181,38 @@ void AddModelCommands(CLI::App& app, Arguments& a, Command& command) {
   predict->callback([&] { command = [&](const Options& o) { return PredictFile(o, a.predict); }; });
 }
 
+void AddBenchCommands(CLI::App& app, Arguments& a, Command& command) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure this machine, or a job on it")->require_subcommand(1);
+  CLI::App* gemm = bench->add_subcommand("gemm", "Products of matrices by size and precision, and each BLAS level");
+  gemm->add_option("--sizes", a.bench_gemm.sizes, "N of N x N, separated by commas (default 32 to 2048)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 16'384));
+  gemm->add_option("--threads", a.bench_gemm.threads, "CPU threads")->check(CLI::Range(1, 1024));
+  gemm->add_option("--seconds", a.bench_gemm.seconds, "For each point")->check(CLI::Range(0.001, 60.0));
+  gemm->add_option("--plot", a.bench_gemm.plot, "Draw it into this SVG file");
+  gemm->callback([&] { command = [&](const Options& o) { return BenchGemm(o, a.bench_gemm); }; });
+
+  CLI::App* step = bench->add_subcommand("step", "Where the time of a job's step goes, layer by layer");
+  step->add_option("file", a.bench_step.file, "Job file (YAML or JSON)")->required();
+  step->add_option("-s,--set", a.bench_step.overrides, "Override a field")->allow_extra_args(false);
+  step->add_option("--threads", a.bench_step.threads, "CPU threads (default: the job's)")->check(CLI::Range(1, 1024));
+  step->add_option("--seconds", a.bench_step.seconds, "About so long")->check(CLI::Range(0.001, 600.0));
+  step->add_option("--plot", a.bench_step.plot, "Draw it into this SVG file");
+  step->callback([&] { command = [&](const Options& o) { return BenchStep(o, a.bench_step); }; });
+
+  CLI::App* allreduce = bench->add_subcommand("allreduce", "The sum over ranks by size, beside MPI's");
+  allreduce->add_option("--ranks", a.bench_allreduce.ranks, "Processes")->check(CLI::Range(2, 256));
+  allreduce->add_option("--max-bytes", a.bench_allreduce.max_bytes, "Largest gradient")
+      ->check(CLI::Range(int64_t{4096}, int64_t{1} << 32));
+  allreduce->callback([&] { command = [&](const Options& o) { return BenchAllreduce(o, a.bench_allreduce); }; });
+
+  CLI::App* start = bench->add_subcommand("start", "From launch to the end of the first step");
+  start->add_option("file", a.bench_start.file, "Job file (YAML or JSON)")->required();
+  start->add_option("-s,--set", a.bench_start.overrides, "Override a field")->allow_extra_args(false);
+  start->add_option("--runs", a.bench_start.runs, "Starts, whose medians count")->check(CLI::Range(1, 1000));
+  start->callback([&] { command = [&](const Options& o) { return BenchStart(o, a.bench_start); }; });
+}
+
 void AddOtherCommands(CLI::App& app, Arguments& a, Command& command) {
   CLI::App* data = app.add_subcommand("data", "Bring or make data sets")->require_subcommand(1);
   CLI::App* fetch = data->add_subcommand("fetch", "Download a data set, checked by its SHA-256");
@@ -252,6 +289,7 @@ int Main(int argc, char** argv) {
   AddRecoveryCommands(app, a, command);
   AddAuditCommands(app, a, command);
   AddModelCommands(app, a, command);
+  AddBenchCommands(app, a, command);
   AddOtherCommands(app, a, command);
   try {
     app.parse(argc, argv);

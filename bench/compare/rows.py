@@ -74,5 +74,5 @@ def job(row, dataset, ranks, threads, precision, epochs=100_000):
         "seed": 1,
     }
     if precision != "fp32":
-        spec["training"]["precision"] = precision.upper()
+        spec["training"]["precision"] = "PRECISION_MIXED_BFLOAT16"
     return spec

@@ -177,6 +177,8 @@ class ModelImpl final : public Model {
     return y;
   }
 
+  void set_observer(NodeObserver* observer) override { observer_ = observer; }
+
  private:
   // Moving statistics are placed behind all others: the optimizer's pass is over one stretch.
   void PlanParameters() {
@@ -252,11 +254,13 @@ class ModelImpl final : public Model {
     if (node.fused_into_source || node.layer->is_view()) return;
     const NodeCall& call = node.calls[lane];
     node.layer->Forward(For(node, lane, context), Of(parameter_tensors_, node), call.x, call.y);
+    if (observer_ != nullptr) observer_->Done(Pass::kForward, node.index);
   }
 
   void ComputeLoss(size_t lane, const Batch& batch, double scale, Tensor stats) {
     const Tensor doutput = graph_.nodes.empty() ? Tensor{} : graph_.nodes.back().calls[lane].dy;
     objective_->Compute(*device_, Last(lane), batch.targets, scale, doutput, stats);
+    if (observer_ != nullptr) observer_->Done(Pass::kLoss, static_cast<int>(plan_.layers.size()));
   }
 
   void PointGradients(const Tensor& gradient) {
@@ -276,6 +280,7 @@ class ModelImpl final : public Model {
       const Tensor& sum = graph_.nodes[static_cast<size_t>(node.sources[k])].calls[lane].dy;
       device_->Add(sum, call.dx[k], sum);
     }
+    if (observer_ != nullptr) observer_->Done(Pass::kBackward, node.index);
   }
 
   // The padding, and what no layer wrote or no optimizer may use.
@@ -341,6 +346,7 @@ class ModelImpl final : public Model {
   // The flat array that they are views of.
   const void* pointed_at_ = nullptr;
   std::vector<std::unique_ptr<Buffer>> buffers_;
+  NodeObserver* observer_ = nullptr;
 };
 
 }  // namespace

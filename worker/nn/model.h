@@ -14,6 +14,7 @@
 #include "common/model/model_plan.h"
 #include "worker/device/device.h"
 #include "worker/nn/layer.h"
+#include "worker/nn/node_observer.h"
 #include "worker/nn/objective.h"
 
 namespace lockstep {
@@ -109,6 +110,9 @@ class Model {
   // Forward only: what the model's last layer puts out, [rows, output...], on the device. It is
   // overwritten by the next call. batch.targets is not used.
   virtual Tensor Predict(const Batch& batch) = 0;
+
+  // From now on told of each layer's part of a pass; null: nobody is. It outlives the model.
+  virtual void set_observer(NodeObserver* observer) = 0;
 };
 
 }  // namespace lockstep
