@@ -150,38 +150,66 @@ int64_t RunsOf(const LaneConv& c, const Inside& rows, const Inside& columns, Run
   return count;
 }
 
-// Outputs [begin, end) of a row, which have the same runs.
-void ConvStretch(const LaneConv& c, const Run* runs, int64_t count, const float* x, const float* packed,
-                 const LaneEpilogue& all, float* y, int64_t outputs) {
-  const int64_t x_step = c.stride[1] * c.channels * kLanes, y_step = c.out_step[1] * c.filters * kLanes;
+// A row or a column of outputs, all with the same runs: where the first window and the first output lie, and the
+// distances of the next ones.
+struct Stretch {
+  int64_t x, x_step;
+  int64_t y, y_step;
+  int64_t outputs;
+};
+
+void ConvStretch(const LaneConv& c, const Run* runs, int64_t count, const Stretch& s, const float* x,
+                 const float* packed, const LaneEpilogue& all, float* y) {
   for (int64_t g = 0; g < FilterGroups(c.filters); ++g) {
     const FilterGroup group = GroupOf(c.filters, g);
+    const int64_t at = s.y + group.first * kLanes;
     LaneEpilogue own = all;
     if (own.bias != nullptr) own.bias += group.first;
-    if (own.gate != nullptr) own.gate += group.first * kLanes;
-    kColumnsFunctions.at[group.count - 1](runs, count, x, x_step,
-                                          packed + group.first * c.size[0] * c.size[1] * c.channels, own,
-                                          y + group.first * kLanes, y_step, outputs);
+    if (own.gate != nullptr) own.gate += at;
+    kColumnsFunctions.at[group.count - 1](runs, count, x + s.x, s.x_step,
+                                          packed + group.first * c.size[0] * c.size[1] * c.channels, own, y + at,
+                                          s.y_step, s.outputs);
   }
 }
 
-void LaneConvBlock(const LaneConv& c, const float* x, const float* packed, const LaneEpilogue& epilogue, float* y) {
+// The outputs from `first` on whose windows have the same places inside.
+LOCKSTEP_INLINE int64_t SameInside(const LaneConv& c, int axis, int64_t first) {
+  const Inside inside = PlacesInside(c, axis, first);
+  int64_t end = first + 1;
+  while (end < c.out[axis] && PlacesInside(c, axis, end) == inside) ++end;
+  return end - first;
+}
+
+// Outputs [row, row + rows) x [column, column + columns), which have the same runs: along their rows, and what is left
+// of an odd column down that column, since one output alone fills no tile.
+void ConvRectangle(const LaneConv& c, const int64_t* first, const int64_t* count, const float* x, const float* packed,
+                   const LaneEpilogue& epilogue, float* y) {
   Run runs[kMaxRuns];
-  for (int64_t i = 0; i < c.out[0]; ++i) {
-    const Inside rows = PlacesInside(c, 0, i);
-    const int64_t x_row = (i * c.stride[0] - c.pad[0]) * c.in[1];
-    const int64_t y_row = (c.out_begin[0] + i * c.out_step[0]) * c.out_width + c.out_begin[1];
-    for (int64_t j = 0; j < c.out[1];) {
-      const Inside columns = PlacesInside(c, 1, j);
-      int64_t end = j + 1;
-      while (end < c.out[1] && PlacesInside(c, 1, end) == columns) ++end;
-      const int64_t count = RunsOf(c, rows, columns, runs);
-      const int64_t x_at = (x_row + j * c.stride[1] - c.pad[1]) * c.channels * kLanes;
-      const int64_t y_at = (y_row + j * c.out_step[1]) * c.filters * kLanes;
-      LaneEpilogue own = epilogue;
-      if (own.gate != nullptr) own.gate += y_at;
-      ConvStretch(c, runs, count, x + x_at, packed, own, y + y_at, end - j);
-      j = end;
+  const int64_t run_count = RunsOf(c, PlacesInside(c, 0, first[0]), PlacesInside(c, 1, first[1]), runs);
+  const int64_t step = c.channels * kLanes, wide = c.filters * kLanes;
+  const int64_t x_step[2] = {c.stride[0] * c.in[1] * step, c.stride[1] * step};
+  const int64_t y_step[2] = {c.out_step[0] * c.out_width * wide, c.out_step[1] * wide};
+  const int64_t x_at = ((first[0] * c.stride[0] - c.pad[0]) * c.in[1] + first[1] * c.stride[1] - c.pad[1]) * step;
+  const int64_t y_at =
+      ((c.out_begin[0] + first[0] * c.out_step[0]) * c.out_width + c.out_begin[1]) * wide + first[1] * y_step[1];
+  const int64_t most = TileColumns(static_cast<int>(GroupOf(c.filters, 0).count));
+  const int64_t down = count[0] > 1 && count[1] % most % 2 == 1 ? 1 : 0, along = count[1] - down;
+  for (int64_t i = 0; along > 0 && i < count[0]; ++i) {
+    const Stretch row{x_at + i * x_step[0], x_step[1], y_at + i * y_step[0], y_step[1], along};
+    ConvStretch(c, runs, run_count, row, x, packed, epilogue, y);
+  }
+  if (down == 0) return;
+  const Stretch column{x_at + along * x_step[1], x_step[0], y_at + along * y_step[1], y_step[0], count[0]};
+  ConvStretch(c, runs, run_count, column, x, packed, epilogue, y);
+}
+
+void LaneConvBlock(const LaneConv& c, const float* x, const float* packed, const LaneEpilogue& epilogue, float* y) {
+  int64_t first[2], count[2];
+  for (first[0] = 0; first[0] < c.out[0]; first[0] += count[0]) {
+    count[0] = SameInside(c, 0, first[0]);
+    for (first[1] = 0; first[1] < c.out[1]; first[1] += count[1]) {
+      count[1] = SameInside(c, 1, first[1]);
+      ConvRectangle(c, first, count, x, packed, epilogue, y);
     }
   }
 }

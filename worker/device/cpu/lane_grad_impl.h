@@ -130,77 +130,120 @@ LOCKSTEP_INLINE void DotTaps(const GradRow& row, int64_t count, int64_t filters,
   });
 }
 
-// [outputs][filters][16 samples] to [outputs][16 samples][padded filters]; adds dy to dbias.
+// [outputs][filters][16 samples] to [outputs][16 samples][padded filters]; adds dy to dbias, sample k to sum k mod 4.
 void TransposeRow(const float* dy, int64_t outputs, int64_t filters, int64_t samples, float* to, float* dbias) {
   const int64_t padded = PaddedFilters(filters);
   for (int64_t f = 0; f < filters; f += kLanes) {
     const int64_t count = filters - f < kLanes ? filters - f : kLanes;
-    Vec<float> sum = Vec<float>::Broadcast(0.0f);
+    Vec<float> sums[4];
+    for (Vec<float>& sum : sums) sum = Vec<float>::Broadcast(0.0f);
     for (int64_t j = 0; j < outputs; ++j) {
-      TransposeLanes(dy + (j * filters + f) * kLanes, kLanes, count, to + j * kLanes * padded + f, padded);
-      for (int64_t s = 0; s < samples; ++s) sum = Sum(sum, Vec<float>::Load(to + (j * kLanes + s) * padded + f));
+      float* from = to + j * kLanes * padded + f;
+      TransposeLanes(dy + (j * filters + f) * kLanes, kLanes, count, from, padded);
+      for (int64_t s = 0; s < samples; ++s) sums[s % 4] = Sum(sums[s % 4], Vec<float>::Load(from + s * padded));
     }
-    AddTo(sum, dbias + f);
+    AddTo(Sum(Sum(sums[0], sums[1]), Sum(sums[2], sums[3])), dbias + f);
   }
 }
 
 // A row of the image with the zeros before and behind it.
-void PadRow(const LaneConv& c, const float* x, int64_t width, float* to) {
+void PadRow(const LaneConv& c, const float* x, float* to) {
   const int64_t step = c.channels * kLanes, before = c.pad[1] * step, inside = c.in[1] * step;
-  const int64_t all = width * step, kept = before + inside < all ? inside : all - before;
+  const int64_t all = PaddedWidth(c) * step, kept = before + inside < all ? inside : all - before;
   for (int64_t i = 0; i < before; ++i) to[i] = 0.0f;
   __builtin_memcpy(to + before, x, static_cast<size_t>(kept) * sizeof(float));
   for (int64_t i = before + kept; i < all; ++i) to[i] = 0.0f;
 }
 
+// Where a block's gradient is summed, and the rows that it works on.
+struct GradWork {
+  bool dot;
+  // Of one tap's sums, in floats.
+  int64_t wide;
+  float* sums;
+  float* row_dy;
+  // Padded rows; those before `padded` are in their slots, or no longer wanted.
+  float* ring;
+  int64_t padded;
+};
+
+LOCKSTEP_INLINE void AddTaps(const GradWork& work, const GradRow& row, int64_t filters, int64_t count, float* sums) {
+  if (work.dot) {
+    DotTaps(row, count, filters, sums);
+  } else {
+    OuterTaps(row, count, work.wide, sums);
+  }
+}
+
+// One row of the window over one row of the image, for each of its places alone.
+LOCKSTEP_INLINE void AddPlaces(const LaneConv& c, const GradWork& work, const GradRow& all, float* sums) {
+  const int64_t step = c.channels * kLanes;
+  for (int64_t q = 0; q < c.size[1]; ++q) {
+    const int64_t at = q * c.dilation[1] - c.pad[1], stride = c.stride[1];
+    const int64_t begin = at >= 0 ? 0 : (-at + stride - 1) / stride;
+    const int64_t inside = c.in[1] <= at ? 0 : (c.in[1] - at + stride - 1) / stride;
+    const int64_t end = inside < all.outputs ? inside : all.outputs;
+    if (begin >= end) continue;
+    GradRow row = all;
+    row.x += (begin * stride + at) * step;
+    row.dy += begin * row.dy_step;
+    row.outputs = end - begin;
+    AddTaps(work, row, c.filters, c.channels, sums + q * c.channels * work.wide);
+  }
+}
+
+// The same for all places at once.
+LOCKSTEP_INLINE void AddWindow(const LaneConv& c, GradWork& work, GradRow row, const float* x, int64_t r, float* sums) {
+  const int64_t step = c.channels * kLanes;
+  if (c.pad[1] != 0 || PaddedWidth(c) > c.in[1]) {
+    const int64_t floats = PaddedWidth(c) * step, slots = WindowRows(c);
+    // Rows come in order, and a slot is overwritten when the window has left its row.
+    for (; work.padded <= r; ++work.padded) {
+      PadRow(c, x + work.padded * c.in[1] * step, work.ring + work.padded % slots * floats);
+    }
+    row.x = work.ring + r % slots * floats;
+  }
+  AddTaps(work, row, c.filters, c.size[1] * c.channels, sums);
+}
+
 void LaneConvKernel(const LaneConv& c, const float* x, const float* dy, int64_t samples, float* dkernel, float* dbias,
                     float* scratch) {
-  const bool dot = SamplesStayInLanes(c.filters);
-  const int64_t width = PaddedWidth(c), row_floats = width * c.channels * kLanes, filters = c.filters;
-  const int64_t wide = dot ? filters * kLanes : PaddedFilters(filters), slots = (c.size[0] - 1) * c.dilation[0] + 1;
-  float* row_dy = scratch;
-  float* sums = row_dy + c.out[1] * kLanes * PaddedFilters(filters);
-  float* ring = sums + (dot ? c.size[0] * c.size[1] * c.channels * wide : 0);
+  const bool dot = SamplesStayInLanes(c.filters), alone = TakesPlacesAlone(c);
+  const int64_t filters = c.filters, taps = c.size[0] * c.size[1] * c.channels, step = c.channels * kLanes;
+  GradWork work{.dot = dot,
+                .wide = dot ? filters * kLanes : PaddedFilters(filters),
+                .sums = dkernel,
+                .row_dy = scratch,
+                .ring = scratch + c.out[1] * kLanes * PaddedFilters(filters),
+                .padded = 0};
   if (dot) {
-    for (float* at = sums; at < ring; ++at) *at = 0.0f;
-  } else {
-    sums = dkernel;
+    work.sums = work.ring;
+    work.ring += taps * work.wide;
+    for (float* at = work.sums; at < work.ring; ++at) *at = 0.0f;
   }
-  const int64_t run_count = c.dilation[1] == 1 ? 1 : c.size[1], run = c.size[1] / run_count * c.channels;
-  int64_t padded_rows = 0;
   for (int64_t i = 0; i < c.out[0]; ++i) {
     const float* from = dy + i * c.out[1] * filters * kLanes;
     if (dot) {
-      AddLanes(from, c.out[1], filters, dbias);
+      AddColumns(from, c.out[1], filters, dbias);
     } else {
-      TransposeRow(from, c.out[1], filters, samples, row_dy, dbias);
+      TransposeRow(from, c.out[1], filters, samples, work.row_dy, dbias);
     }
     const Inside rows = PlacesInside(c, 0, i);
     for (int64_t p = rows.begin; p < rows.end; ++p) {
       const int64_t r = i * c.stride[0] - c.pad[0] + p * c.dilation[0];
-      const float* image = x + r * c.in[1] * c.channels * kLanes;
-      if (width != c.in[1]) {
-        // Rows come in order, and a slot is overwritten when the window has left its row.
-        for (; padded_rows <= r; ++padded_rows) {
-          PadRow(c, x + padded_rows * c.in[1] * c.channels * kLanes, width, ring + padded_rows % slots * row_floats);
-        }
-        image = ring + r % slots * row_floats;
-      }
-      for (int64_t k = 0; k < run_count; ++k) {
-        const GradRow row{.x = image + k * c.dilation[1] * c.channels * kLanes,
-                          .x_step = c.stride[1] * c.channels * kLanes,
-                          .dy = dot ? from : row_dy,
-                          .dy_step = dot ? wide : kLanes * wide,
-                          .outputs = c.out[1],
-                          .samples = samples};
-        float* sum = sums + (p * c.size[1] * c.channels + k * run) * wide;
-        if (dot) {
-          DotTaps(row, run, filters, sum);
-        } else {
-          OuterTaps(row, run, wide, sum);
-        }
+      const GradRow row{.x = x + r * c.in[1] * step,
+                        .x_step = c.stride[1] * step,
+                        .dy = dot ? from : work.row_dy,
+                        .dy_step = dot ? work.wide : kLanes * work.wide,
+                        .outputs = c.out[1],
+                        .samples = samples};
+      float* sums = work.sums + p * c.size[1] * c.channels * work.wide;
+      if (alone) {
+        AddPlaces(c, work, row, sums);
+      } else {
+        AddWindow(c, work, row, x, r, sums);
       }
     }
   }
-  if (dot) AddLanes(sums, c.size[0] * c.size[1] * c.channels, filters, dkernel, PaddedFilters(filters));
+  if (dot) AddLanes(work.sums, taps, filters, dkernel, PaddedFilters(filters));
 }

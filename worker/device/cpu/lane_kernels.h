@@ -57,16 +57,22 @@ struct LanePool {
 LOCKSTEP_INLINE int64_t PaddedFilters(int64_t filters) { return (filters + kLanes - 1) / kLanes * kLanes; }
 // True: a kernel's gradient is summed with the samples in the lanes, since so few filters would waste them.
 LOCKSTEP_INLINE bool SamplesStayInLanes(int64_t filters) { return filters <= 10; }
+// True: a kernel's gradient takes the places of a row of the window one by one, each with the outputs where it lies
+// inside the image. Few channels would leave tiles half empty: then all places of a row are taken at once, from rows
+// with the zeros around the image.
+LOCKSTEP_INLINE bool TakesPlacesAlone(const LaneConv& c) { return c.dilation[1] != 1 || c.channels >= 8; }
 // Columns that the windows cover.
 LOCKSTEP_INLINE int64_t PaddedWidth(const LaneConv& c) {
-  const int64_t all = (c.out[1] - 1) * c.stride[1] + (c.size[1] - 1) * c.dilation[1] + 1;
-  return c.pad[1] == 0 && all <= c.in[1] ? c.in[1] : all;
+  return (c.out[1] - 1) * c.stride[1] + (c.size[1] - 1) * c.dilation[1] + 1;
 }
+// Rows that a window covers.
+LOCKSTEP_INLINE int64_t WindowRows(const LaneConv& c) { return (c.size[0] - 1) * c.dilation[0] + 1; }
 // Floats that conv_kernel works in.
 LOCKSTEP_INLINE int64_t KernelScratch(const LaneConv& c) {
-  const int64_t taps = c.size[0] * c.size[1] * c.channels, slots = (c.size[0] - 1) * c.dilation[0] + 1;
+  const int64_t taps = c.size[0] * c.size[1] * c.channels;
   return c.out[1] * kLanes * PaddedFilters(c.filters) +
-         (SamplesStayInLanes(c.filters) ? taps * c.filters * kLanes : 0) + slots * PaddedWidth(c) * c.channels * kLanes;
+         (SamplesStayInLanes(c.filters) ? taps * c.filters * kLanes : 0) +
+         (TakesPlacesAlone(c) ? 0 : WindowRows(c) * PaddedWidth(c) * c.channels * kLanes);
 }
 
 struct LaneKernels {

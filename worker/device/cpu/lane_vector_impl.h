@@ -75,13 +75,27 @@ LOCKSTEP_INLINE void TransposeLanes(const float* from, int64_t from_step, int64_
   }
 }
 
-// out[row * step + i] += sum of the lanes of x[row][i], lanes in order.
-LOCKSTEP_INLINE void AddLanes(const float* x, int64_t rows, int64_t n, float* out, int64_t step = 0) {
+// The lanes' sum, in order.
+LOCKSTEP_INLINE float LaneSum(const Vec<float>& x) {
+  alignas(64) float lanes[kLanes];
+  x.Store(lanes);
+  float sum = 0.0f;
+  for (int l = 0; l < kLanes; ++l) sum += lanes[l];
+  return sum;
+}
+
+// out[row * step + i] += the lanes' sum of x[row][i].
+LOCKSTEP_INLINE void AddLanes(const float* x, int64_t rows, int64_t n, float* out, int64_t step) {
   for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t i = 0; i < n; ++i, x += kLanes) {
-      float sum = 0.0f;
-      for (int l = 0; l < kLanes; ++l) sum += x[l];
-      out[r * step + i] += sum;
-    }
+    for (int64_t i = 0; i < n; ++i, x += kLanes) out[r * step + i] += LaneSum(Vec<float>::Load(x));
+  }
+}
+
+// out[i] += the lanes' sum of the sum of x[row][i] over the rows.
+LOCKSTEP_INLINE void AddColumns(const float* x, int64_t rows, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    Vec<float> sum = Vec<float>::Broadcast(0.0f);
+    for (int64_t r = 0; r < rows; ++r) sum = Sum(sum, Vec<float>::Load(x + (r * n + i) * kLanes));
+    out[i] += LaneSum(sum);
   }
 }
