@@ -14,6 +14,8 @@ struct SumKernels {
   bool (*add4)(const float* a, const float* b, const float* c, const float* d, float* out, int64_t n);
   // False: there is an infinity or a NaN.
   bool (*finite)(const float* a, int64_t n);
+  // Of the bits: another one after any change of a single number.
+  uint32_t (*checksum)(const float* a, int64_t n);
 };
 
 // The best that this processor can run. Cheap.

@@ -46,7 +46,8 @@ class TreeSum {
   // `nodes`: all of the tree's, left to right.
   explicit TreeSum(const std::vector<TreeNode>& nodes);
 
-  // leaves[i]: where node i's `count` values lie. `out` may be any of them. False: an infinity or a NaN came out.
+  // leaves[i]: where node i's `count` values lie. `out` may be any of them. False: an infinity or a NaN came out; a
+  // single leaf is not looked at.
   bool Run(std::span<const float* const> leaves, float* out, int64_t count);
   // The same of doubles: few, so they go one by one.
   void RunScalars(std::span<const double* const> leaves, double* out, size_t count);

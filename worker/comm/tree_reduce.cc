@@ -121,7 +121,8 @@ class TreeReducer::Impl {
     fresh_ = true;
     while (stack_.size() >= 2 && Siblings(stack_[stack_.size() - 2], stack_.back())) {
       const Place left = turn().places[stack_.size() - 2], right = turn().places[stack_.size() - 1];
-      kernels_->add(left.values, right.values, left.values, elements_);
+      // With one rank the last one is the sum.
+      finite_ = kernels_->add(left.values, right.values, left.values, elements_);
       AddInto(left.scalars, right.scalars, static_cast<int64_t>(scalars_));
       stack_.pop_back();
       stack_.back() = {stack_.back().level + 1, stack_.back().index / 2};
@@ -136,7 +137,8 @@ class TreeReducer::Impl {
     if (!one_host_) LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(now.sends, now.receives));
     LOCKSTEP_RETURN_IF_ERROR(sync_.Await());
     sum_ = whole_sum_ != nullptr ? whole_sum_.get() : now.places[0].values;
-    finite_ = tree_.Run(now.leaves, sum_ + slice_.first, slice_.count);
+    const bool finite = tree_.Run(now.leaves, sum_ + slice_.first, slice_.count);
+    if (size_ > 1) finite_ = finite;
     tree_.RunScalars(now.scalars, sums_.data(), scalars_);
     stack_.clear();
     next_shard_ = owned_.first;
@@ -156,10 +158,20 @@ class TreeReducer::Impl {
       LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(gather_sends_, gather_receives_));
     }
     LOCKSTEP_RETURN_IF_ERROR(sync_.Await());
-    for (const auto& [peer, from] : host_peers_) Copy(from, values.data(), SliceOf(peer, size_, elements_));
+    for (const PeerSlice& peer : peer_slices_) Copy(peer.values, values.data(), peer.range);
+    Taken();
+    return absl::OkStatus();
+  }
+
+  std::span<const PeerSlice> peer_slices() const { return peer_slices_; }
+  absl::Status Meet() {
+    AwaitCopied();
+    sync_.Post();
+    return sync_.Await();
+  }
+  void Taken() {
     sync_.Post();
     copying_ = true;
-    return absl::OkStatus();
   }
 
   absl::Status Finish() {
@@ -172,7 +184,7 @@ class TreeReducer::Impl {
   std::span<float> sum() { return {sum_, static_cast<size_t>(elements_)}; }
   std::span<const double> scalar_sums() const { return sums_; }
   ElementRange slice() const { return slice_; }
-  bool finite() const { return finite_; }
+  std::optional<bool> finite() const { return shards_ == 1 ? std::nullopt : std::optional(finite_); }
 
  private:
   // What a step needs of one of the windows.
@@ -213,7 +225,9 @@ class TreeReducer::Impl {
         turn.scalars.push_back(place.scalars);
         if (r == rank_) turn.places.push_back(place);
       }
-      if (r != rank_) host_peers_.emplace_back(r, layout_.place(part, nodes * windows_, 0).values);
+      if (r != rank_) {
+        peer_slices_.push_back({SliceOf(r, size_, elements_), layout_.place(part, nodes * windows_, 0).values});
+      }
     }
     for (int r = 0; r < size_; ++r) {
       if (std::ranges::find(host, r) == host.end()) PlanSends(turn, r);
@@ -329,8 +343,8 @@ class TreeReducer::Impl {
   bool copying_ = false;
   absl::Status deferred_;
 
-  // The host's peers, and where each has its slice of the sum.
-  std::vector<std::pair<int, const float*>> host_peers_;
+  // Of the host's peers.
+  std::vector<PeerSlice> peer_slices_;
   // With ranks of other hosts.
   std::vector<AlignedArray<float>> received_;
   std::vector<AlignedArray<double>> received_scalars_;
@@ -353,9 +367,12 @@ void TreeReducer::CommitShard() { impl_->CommitShard(); }
 absl::Status TreeReducer::Finish() { return impl_->Finish(); }
 absl::Status TreeReducer::FinishSlice() { return impl_->FinishSlice(); }
 absl::Status TreeReducer::Gather(std::span<float> values) { return impl_->Gather(values); }
+std::span<const TreeReducer::PeerSlice> TreeReducer::peer_slices() const { return impl_->peer_slices(); }
+absl::Status TreeReducer::Meet() { return impl_->Meet(); }
+void TreeReducer::Taken() { impl_->Taken(); }
 ElementRange TreeReducer::slice() const { return impl_->slice(); }
 std::span<float> TreeReducer::sum() { return impl_->sum(); }
 std::span<const double> TreeReducer::scalar_sums() const { return impl_->scalar_sums(); }
-bool TreeReducer::finite() const { return impl_->finite(); }
+std::optional<bool> TreeReducer::finite() const { return impl_->finite(); }
 
 }  // namespace lockstep

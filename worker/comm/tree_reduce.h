@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "absl/status/statusor.h"
@@ -48,10 +49,23 @@ class TreeReducer {
   absl::Status Gather(std::span<float> values);
   ElementRange slice() const;
 
+  // Gather in steps, for who can do better than copy, where all ranks are on one host and slice() is not all. The
+  // rank puts its part into sum(), inside of slice(); then Meet; then all peers' parts can be read until Taken.
+  struct PeerSlice {
+    ElementRange range;
+    // Of a whole array, like sum().
+    const float* values = nullptr;
+  };
+  std::span<const PeerSlice> peer_slices() const;
+  // Waits for the host's ranks.
+  absl::Status Meet();
+  void Taken();
+
   std::span<float> sum();
   std::span<const double> scalar_sums() const;
-  // No infinity or NaN is in the gradient's sum, on any rank. The same everywhere.
-  bool finite() const;
+  // No infinity or NaN is in the gradient's sum, on any rank; the same everywhere. Nothing: there was nothing to be
+  // added (one rank and one shard), so nobody has looked.
+  std::optional<bool> finite() const;
 
  private:
   class Impl;

@@ -119,11 +119,18 @@ class ModelImpl final : public Model {
     return absl::OkStatus();
   }
 
-  void UpdateMoving(Tensor gradient) override {
+  void UpdateMovingIn(Tensor gradient, int64_t first, int64_t count) override {
     for (const ParameterView& view : views_) {
       if (!view.moving_momentum.has_value()) continue;
-      device_->Blend(*view.moving_momentum, ViewInto(gradient, view), ViewInto(parameters_, view));
-      device_->Fill(ViewInto(gradient, view), 0);
+      const int64_t from = std::max(first, view.offset);
+      const int64_t to = std::min(first + count, view.offset + view.shape.elements());
+      if (from >= to) continue;
+      const auto part = [&](Tensor flat) {
+        return Tensor{flat.as<std::byte>() + static_cast<size_t>(from) * SizeOf(flat.type), Shape{to - from},
+                      flat.type};
+      };
+      device_->Blend(*view.moving_momentum, part(gradient), part(parameters_));
+      device_->Fill(part(gradient), 0);
     }
   }
 

@@ -93,7 +93,9 @@ class Model {
                                                double scale, ShardSum& sum) = 0;
   // After the step's gradients are summed: brings the moving statistics up to date from their places in
   // the sum, and sets those to zero, since no optimizer and no norm may take them for a gradient.
-  virtual void UpdateMoving(Tensor gradient) = 0;
+  void UpdateMoving(Tensor gradient) { UpdateMovingIn(gradient, 0, gradient.elements()); }
+  // Of what lies in [first, first + count) of the flat arrays.
+  virtual void UpdateMovingIn(Tensor gradient, int64_t first, int64_t count) = 0;
 
   // Where the newest pass of `batch` (in ForwardBackwardTogether: shard `lane`) first met a number that is not finite,
   // in the order of the arithmetic: samples, targets, each layer's output, the loss, and each parameter's gradient from

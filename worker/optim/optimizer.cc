@@ -26,6 +26,23 @@ std::unique_ptr<UpdateFormula> MakeFormula(const v1::OptimizerSpec& spec) {
   return nullptr;
 }
 
+// Every pass of its update takes each weight by itself.
+bool IsElementwise(const v1::OptimizerSpec& spec, UpdateFormula& formula) {
+  const auto passes = formula.Prepare(0, 1);
+  // The average is exchanged with the weights as a whole.
+  return !spec.has_clip_norm() && !spec.has_global_clip_norm() && !spec.use_ema() &&
+         std::ranges::none_of(passes, &UpdatePass::norms);
+}
+
+// What of the slice is inside of the part.
+Slice Common(Slice slice, const FlatPart& part) {
+  const int64_t first = std::max(slice.offset, part.first);
+  const int64_t end = std::min(slice.offset + slice.elements, part.first + part.count);
+  slice.offset = first;
+  slice.elements = std::max<int64_t>(0, end - first);
+  return slice;
+}
+
 Tensor Part(Tensor flat, const Slice& slice) {
   return {flat.as<std::byte>() + static_cast<size_t>(slice.offset) * SizeOf(flat.type), Shape{slice.elements},
           flat.type};
@@ -36,21 +53,20 @@ class FlatOptimizer final : public Optimizer {
   FlatOptimizer(const v1::OptimizerSpec& spec, std::unique_ptr<UpdateFormula> formula)
       : spec_(spec),
         formula_(std::move(formula)),
-        accumulated_steps_(std::max<int64_t>(1, spec.gradient_accumulation_steps())) {}
+        accumulated_steps_(std::max<int64_t>(1, spec.gradient_accumulation_steps())),
+        elementwise_(IsElementwise(spec, *formula_)) {}
 
   absl::Status Build(Device& device, int64_t elements, DType type, const std::vector<OptimizedTensor>& tensors,
-                     bool keeps_best) {
+                     bool keeps_best, SharedState shared) {
     for (const UpdatePass& pass : formula_->Prepare(0, 1)) layerwise_ |= pass.norms;
     slices_ = MakeSlices(tensors, spec_, formula_->default_weight_decay(), layerwise_ || spec_.has_clip_norm());
     for (const StateName& state : formula_->state()) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const Tensor t, Take(device, elements, type));
-      if (state.start != 0) device.Fill(t, state.start);
+      LOCKSTEP_ASSIGN_OR_RETURN(const Tensor t, TakeShared(device, elements, type, shared, state.name));
+      if (state.start != 0 && shared.keeps) device.Fill(t, state.start);
       state_.push_back(t);
-      named_state_.push_back({state.name, t});
     }
     if (accumulated_steps_ > 1) {
-      LOCKSTEP_ASSIGN_OR_RETURN(accumulated_, Take(device, elements, type));
-      named_state_.push_back({"accumulated_gradient", accumulated_});
+      LOCKSTEP_ASSIGN_OR_RETURN(accumulated_, TakeShared(device, elements, type, shared, "accumulated_gradient"));
     }
     if (spec_.use_ema()) {
       LOCKSTEP_ASSIGN_OR_RETURN(average_, Take(device, elements, type));
@@ -69,29 +85,36 @@ class FlatOptimizer final : public Optimizer {
     if (has_average()) Average(device, parameters, 0);
   }
 
-  void Step(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t step) override {
+  void StepPart(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t step,
+                FlatPart part) override {
     if (accumulated_steps_ > 1) {
-      if ((step + 1) % accumulated_steps_ != 0) {
-        device.Add(accumulated_, gradient, accumulated_);
+      const Slice all{.offset = part.first, .elements = part.count};
+      const Tensor g = Part(gradient, all), sum = Part(accumulated_, all);
+      if (!changes_parameters(step)) {
+        device.Add(sum, g, sum);
         return;
       }
-      TakeMean(device, gradient);
+      TakeMean(device, g, sum);
     }
     const int64_t t = step / accumulated_steps_ + 1;
-    Penalise(device, parameters, gradient);
-    Clip(device, parameters, gradient);
-    Update(device, parameters, gradient, learning_rate, t);
+    Penalise(device, parameters, gradient, part);
+    Clip(device, parameters, gradient, part);
+    Update(device, parameters, gradient, learning_rate, t, part);
     // The first update's weights are the average so far.
     if (has_average()) {
       Average(device, parameters, t == 1 ? 0 : spec_.has_ema_momentum() ? spec_.ema_momentum() : kEmaMomentum);
     }
   }
 
-  void Skip(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t step) override {
+  void SkipPart(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t step,
+                FlatPart part) override {
     if (accumulated_steps_ == 1) return;
-    device.Fill(gradient, 0);
-    Step(device, parameters, gradient, learning_rate, step);
+    device.Fill(Part(gradient, {.offset = part.first, .elements = part.count}), 0);
+    StepPart(device, parameters, gradient, learning_rate, step, part);
   }
+
+  bool changes_parameters(int64_t step) const override { return (step + 1) % accumulated_steps_ == 0; }
+  bool elementwise() const override { return elementwise_; }
 
   std::vector<std::pair<std::string, Tensor>> State() override { return named_state_; }
   double base_learning_rate() const override { return formula_->learning_rate(); }
@@ -121,35 +144,53 @@ class FlatOptimizer final : public Optimizer {
     return Tensor{buffers_.back()->data(), Shape{elements}, type};
   }
 
+  // State that ranks may share: the next of the shared memory, where there is some.
+  absl::StatusOr<Tensor> TakeShared(Device& device, int64_t elements, DType type, SharedState& shared,
+                                    const char* name) {
+    Tensor t{shared.memory.data(), Shape{elements}, type};
+    if (shared.memory.empty()) {
+      LOCKSTEP_ASSIGN_OR_RETURN(t, Take(device, elements, type));
+    } else {
+      shared.memory = shared.memory.subspan(SharedArrayBytes(elements, type));
+    }
+    named_state_.push_back({name, t});
+    if (!shared.keeps) named_state_.back().second.data = nullptr;
+    return t;
+  }
+
   // Squares `index` and on, `count` of them.
   Tensor Squares(int64_t index, int64_t count) const {
     return {squares_.as<double>() + index, Shape{count}, DType::kF64};
   }
 
   // The mean over the accumulated steps, this one's included, takes the gradient's place.
-  void TakeMean(Device& device, Tensor gradient) {
+  void TakeMean(Device& device, Tensor gradient, Tensor accumulated) {
     const double share = 1.0 / static_cast<double>(accumulated_steps_);
     const UpdateArgs args{.beta_1 = share, .beta_2 = share};
-    device.ApplyUpdate(UpdateRule::kAverage, args, gradient, accumulated_, {});
-    device.Fill(accumulated_, 0);
+    device.ApplyUpdate(UpdateRule::kAverage, args, gradient, accumulated, {});
+    device.Fill(accumulated, 0);
   }
 
-  void Penalise(Device& device, Tensor parameters, Tensor gradient) {
-    for (const Slice& slice : slices_) {
-      if (slice.l1 == 0 && slice.l2 == 0) continue;
+  void Penalise(Device& device, Tensor parameters, Tensor gradient, const FlatPart& part) {
+    for (const Slice& whole : slices_) {
+      const Slice slice = Common(whole, part);
+      if (slice.elements == 0 || (slice.l1 == 0 && slice.l2 == 0)) continue;
       const UpdateArgs args{.l1 = slice.l1, .l2 = slice.l2};
       device.ApplyUpdate(UpdateRule::kPenalty, args, Part(parameters, slice), Part(gradient, slice), {});
     }
   }
 
-  void Clip(Device& device, Tensor parameters, Tensor gradient) {
+  void Clip(Device& device, Tensor parameters, Tensor gradient, const FlatPart& part) {
+    if (!spec_.has_clip_value() && !spec_.has_clip_norm() && !spec_.has_global_clip_norm()) return;
     UpdateArgs args{.norms = Squares(0, 1)};
     if (spec_.has_global_clip_norm()) {
       args.limit = spec_.global_clip_norm();
       device.Fill(args.norms, 0);
       for (const Slice& slice : slices_) device.SumSquares(Part(gradient, slice), args.norms);
     }
-    for (const Slice& slice : slices_) {
+    for (const Slice& whole : slices_) {
+      const Slice slice = Common(whole, part);
+      if (slice.elements == 0) continue;
       const Tensor w = Part(parameters, slice), g = Part(gradient, slice);
       if (spec_.has_clip_value()) {
         args.limit = spec_.clip_value();
@@ -165,12 +206,14 @@ class FlatOptimizer final : public Optimizer {
     }
   }
 
-  void Update(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t t) {
+  void Update(Device& device, Tensor parameters, Tensor gradient, double learning_rate, int64_t t,
+              const FlatPart& part) {
     const std::span<const UpdatePass> passes = formula_->Prepare(learning_rate, t);
     if (layerwise_) device.Fill(squares_, 0);
     Tensor state[kMaxUpdateStates];
     for (size_t i = 0; i < slices_.size(); ++i) {
-      const Slice& slice = slices_[i];
+      const Slice slice = Common(slices_[i], part);
+      if (slice.elements == 0) continue;
       const Tensor w = Part(parameters, slice), g = Part(gradient, slice);
       for (size_t s = 0; s < state_.size(); ++s) state[s] = Part(state_[s], slice);
       for (const UpdatePass& pass : passes) {
@@ -198,6 +241,7 @@ class FlatOptimizer final : public Optimizer {
   const v1::OptimizerSpec spec_;
   const std::unique_ptr<UpdateFormula> formula_;
   const int64_t accumulated_steps_;
+  const bool elementwise_;
   // A pass wants each tensor's norms.
   bool layerwise_ = false;
   std::vector<Slice> slices_;
@@ -215,13 +259,31 @@ class FlatOptimizer final : public Optimizer {
 
 absl::StatusOr<std::unique_ptr<Optimizer>> MakeOptimizer(const v1::OptimizerSpec& spec, Device& device,
                                                          int64_t elements, DType type,
-                                                         std::vector<OptimizedTensor> tensors, bool keeps_best) {
+                                                         std::vector<OptimizedTensor> tensors, bool keeps_best,
+                                                         const SharedState& shared) {
   std::unique_ptr<UpdateFormula> formula = MakeFormula(spec);
   if (formula == nullptr) return absl::InvalidArgumentError("optimizer: is missing");
   if (tensors.empty()) tensors.push_back({.elements = elements});
   auto optimizer = std::make_unique<FlatOptimizer>(spec, std::move(formula));
-  LOCKSTEP_RETURN_IF_ERROR(optimizer->Build(device, elements, type, tensors, keeps_best));
+  LOCKSTEP_RETURN_IF_ERROR(optimizer->Build(device, elements, type, tensors, keeps_best, shared));
   return optimizer;
+}
+
+// Each array begins on a cache line.
+size_t SharedArrayBytes(int64_t elements, DType type) {
+  return (static_cast<size_t>(elements) * SizeOf(type) + 63) / 64 * 64;
+}
+
+size_t SharedStateBytes(const v1::OptimizerSpec& spec, int64_t elements, DType type) {
+  const std::unique_ptr<UpdateFormula> formula = MakeFormula(spec);
+  if (formula == nullptr || !IsElementwise(spec, *formula)) return 0;
+  const size_t arrays = formula->state().size() + (spec.gradient_accumulation_steps() > 1 ? 1 : 0);
+  return arrays * SharedArrayBytes(elements, type);
+}
+
+bool IsElementwise(const v1::OptimizerSpec& spec) {
+  const std::unique_ptr<UpdateFormula> formula = MakeFormula(spec);
+  return formula != nullptr && IsElementwise(spec, *formula);
 }
 
 }  // namespace lockstep

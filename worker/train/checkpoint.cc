@@ -151,6 +151,8 @@ absl::Status Fill(const SafetensorsFile& file, const std::string& path, const st
       return absl::InvalidArgumentError(
           absl::StrCat(path, ": no tensor ", prefix, view.name, " of shape ", view.shape.ToString()));
     }
+    // Checked all the same: every rank must find the same.
+    if (flat.data == nullptr) continue;
     device.CopyFromHost(flat.as<float>() + view.offset, found->second->bytes.data(), found->second->bytes.size());
   }
   return absl::OkStatus();
@@ -164,7 +166,7 @@ void CheckpointImage::Capture(Device& device, Model& model, Optimizer& optimizer
   state.resize(tensors.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     state[i].first = tensors[i].first;
-    ToHost(device, tensors[i].second, state[i].second);
+    if (tensors[i].second.data != nullptr) ToHost(device, tensors[i].second, state[i].second);
   }
 }
 

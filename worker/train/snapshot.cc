@@ -153,7 +153,7 @@ absl::Status LoadSnapshot(const std::string& path, int64_t step, Device& device,
       return absl::DataLossError(absl::StrCat(path, ": the snapshot of step ", step, " is damaged"));
     }
     for (const Tensor& part : parts) {
-      device.CopyFromHost(part.data, from, part.bytes());
+      if (part.data != nullptr) device.CopyFromHost(part.data, from, part.bytes());
       from += part.bytes();
     }
     std::vector<double> packed(trainer.packed_size());

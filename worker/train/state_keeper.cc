@@ -149,7 +149,7 @@ void StateKeeper::RollBack() {
   const auto tensors = optimizer_->State();
   for (size_t i = 0; i < tensors.size(); ++i) {
     // The best epoch so far stays the best.
-    if (tensors[i].first == kBestWeights) continue;
+    if (tensors[i].first == kBestWeights || tensors[i].second.data == nullptr) continue;
     device_->CopyFromHost(tensors[i].second.data, roll_back_.state[i].second.data(), roll_back_.state[i].second.size());
   }
 }

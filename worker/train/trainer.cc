@@ -73,8 +73,13 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                        .l1 = view.l1,
                        .l2 = view.l2});
   }
+  // The norm is of all the gradient.
+  if (!model_->objective().wants_gradient_norm()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_, SlicedUpdate::Create(communicator_, spec.optimizer(), elements));
+  }
   LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32,
-                                                      std::move(tensors), judge_.restores_best()));
+                                                      std::move(tensors), judge_.restores_best(),
+                                                      sliced_update_ ? sliced_update_->shared_state() : SharedState{}));
   optimizer_->Begin(*device_, model_->parameters());
   LOCKSTEP_RETURN_IF_ERROR(PrepareInput(dataset));
   const int width = model_->stats_width();
@@ -91,6 +96,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   }
   LOCKSTEP_ASSIGN_OR_RETURN(reducer_,
                             TreeReducer::Create(communicator_, config_.plan.logical_shards, elements, width + kWishes));
+  if (sliced_update_) sliced_update_->Use(device_, model_.get(), optimizer_.get(), reducer_.get());
 
   KeeperOptions options{.first_step = config_.first_step,
                         .resume_snapshot = config_.resume_snapshot,
@@ -218,7 +224,7 @@ absl::Status Trainer::Step(int64_t step) {
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.allreduce"));
   const double before_reduction = Lap();
-  LOCKSTEP_RETURN_IF_ERROR(reducer_->Finish());
+  LOCKSTEP_RETURN_IF_ERROR(sliced_update_ ? reducer_->FinishSlice() : reducer_->Finish());
   const double before_update = Lap();
   seconds.allreduce += before_update - before_reduction;
 
@@ -228,19 +234,10 @@ absl::Status Trainer::Step(int64_t step) {
   stop_with_checkpoint_ = sums[width + kCheckpointScalar] != 0;
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.before_apply"));
-  const Tensor gradient{reducer_->sum().data(), model_->parameters().shape, DType::kF32};
   // All ranks hold the same sums, so all decide the same.
-  const bool finite = std::isfinite(sums[0]) && GradientIsFinite(gradient);
+  const bool finite = std::isfinite(sums[0]) && GradientIsFinite();
   std::ranges::copy(sums.first(width), step_sums_.begin());
-  const double rate = Rate(step);
-  if (finite) {
-    AddGradientNorm(gradient);
-    model_->UpdateMoving(gradient);
-    optimizer_->Step(*device_, model_->parameters(), gradient, rate, step);
-  } else {
-    LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place, gradient));
-    optimizer_->Skip(*device_, model_->parameters(), gradient, rate, step);
-  }
+  LOCKSTEP_RETURN_IF_ERROR(Apply(step, place, finite));
   seconds.optimizer = Lap() - before_update;
   const std::span<const double> applied = std::span(step_sums_).first(finite ? step_sums_.size() : 0);
   reporter_.AddStep(applied, finite ? place.rows : 0, timed_ ? &seconds : nullptr, state_);
@@ -270,19 +267,6 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   seconds.backward += computed - loaded - forward;
   seconds.allreduce += Lap() - computed;
   return absl::OkStatus();
-}
-
-// Before the optimizer clips it; the same on every rank.
-void Trainer::AddGradientNorm(Tensor gradient) {
-  if (!model_->objective().wants_gradient_norm()) return;
-  double squares = 0;
-  device_->Fill(flag_, 0);
-  for (const ParameterView& view : model_->parameter_views()) {
-    // A moving statistic has no gradient, only a place in its array.
-    if (view.trainable) device_->SumSquares({gradient.as<float>() + view.offset, view.shape, DType::kF32}, flag_);
-  }
-  device_->CopyToHost(&squares, flag_.data, sizeof(squares));
-  model_->objective().AddGradientNorm(std::sqrt(squares), step_sums_);
 }
 
 StepContext Trainer::ContextOf(int64_t step, const StepPlace& place) const {
@@ -319,13 +303,6 @@ absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, Step
   seconds.backward += computed - loaded;
   seconds.allreduce += Lap() - computed;
   return absl::OkStatus();
-}
-
-bool Trainer::GradientIsFinite(Tensor gradient) {
-  double found = 0;
-  device_->CheckFinite(gradient, flag_);
-  device_->CopyToHost(&found, flag_.data, sizeof(found));
-  return found == 0;
 }
 
 absl::Status Trainer::AfterStep(int64_t step) {
@@ -399,7 +376,9 @@ int64_t Trainer::CheckpointStep(int64_t step) const {
 std::string Trainer::Digest() {
   device_->Synchronize();
   const Tensor parameters = model_->parameters();
-  return FastDigest({parameters.as<std::byte>(), parameters.bytes()});
+  const std::string digest = FastDigest({parameters.as<std::byte>(), parameters.bytes()});
+  // The others may have taken over what the damage made of the weights: then theirs is the same.
+  return sliced_update_ && sliced_update_->damaged() ? absl::StrCat("damaged-", digest) : digest;
 }
 
 void Trainer::AddDigest(int64_t step) {

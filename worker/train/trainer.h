@@ -25,6 +25,7 @@
 #include "worker/train/non_finite.h"
 #include "worker/train/reporter.h"
 #include "worker/train/sampler.h"
+#include "worker/train/sliced_update.h"
 #include "worker/train/state_keeper.h"
 #include "worker/train/step_plan.h"
 #include "worker/train/trainer_state.h"
@@ -89,7 +90,10 @@ class Trainer {
   StepContext ContextOf(int64_t step, const StepPlace& place) const;
   // Each rank's wishes go with its first shard.
   void AddWishes(std::span<double> scalars);
-  bool GradientIsFinite(Tensor gradient);
+  // The newest step's sum.
+  bool GradientIsFinite();
+  // Updates the parameters, or skips the step where loss or gradient is not finite.
+  absl::Status Apply(int64_t step, const StepPlace& place, bool finite);
   // To step_sums_, where a metric wants it.
   void AddGradientNorm(Tensor gradient);
   // The step's loss or its sum of gradients is not finite, which all ranks see.
@@ -128,6 +132,8 @@ class Trainer {
   const EpochJudge judge_;
 
   std::unique_ptr<Model> model_;
+  // Null where each rank does the whole update; the optimizer's state may lie in it.
+  std::unique_ptr<SlicedUpdate> sliced_update_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Sampler> train_sampler_;
   std::unique_ptr<Sampler> test_sampler_;

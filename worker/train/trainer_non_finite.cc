@@ -12,7 +12,10 @@ namespace lockstep {
 
 absl::Status Trainer::OnNonFinite(int64_t step, const StepPlace& place, Tensor gradient) {
   const v1::NonFinitePolicy policy = config_.spec.training().non_finite();
-  if (policy == v1::NON_FINITE_POLICY_ROLL_BACK) keeper_->RollBack();
+  if (policy == v1::NON_FINITE_POLICY_ROLL_BACK) {
+    keeper_->RollBack();
+    if (sliced_update_) sliced_update_->Forget();
+  }
   if (policy == v1::NON_FINITE_POLICY_ROLL_BACK || policy == v1::NON_FINITE_POLICY_SKIP_STEP) {
     if (non_finite_steps_++ == 0) first_non_finite_ = step;
     return absl::OkStatus();
@@ -33,6 +36,10 @@ void Trainer::LookThrough(int shard, size_t lane, const Batch& batch, Tensor gra
 }
 
 absl::StatusOr<std::string> Trainer::FindNonFinite(int64_t step, const StepPlace& place, Tensor gradient) {
+  if (sliced_update_) {
+    LOCKSTEP_RETURN_IF_ERROR(reducer_->Gather(reducer_->sum()));
+    LOCKSTEP_RETURN_IF_ERROR(reducer_->Meet());
+  }
   // Before its memory is used for the shards.
   const int64_t in_sum = model_->FirstNonFiniteGradient(gradient, flag_);
   NonFiniteRecord mine{.rank = communicator_->rank()};

@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -84,14 +83,13 @@ class MpiCommunicator final : public Communicator {
     LOCKSTEP_RETURN_IF_ERROR(MeetHost());
     MPI_Info info;
     MPI_Info_create(&info);
-    // Each part on pages of its own, near the rank that touches them first.
+    // Each part on pages of its own, zero and near the rank that touches them first.
     MPI_Info_set(info, "alloc_shared_noncontig", "true");
     void* mine = nullptr;
     MPI_Win handle;
     const int code = MPI_Win_allocate_shared(static_cast<MPI_Aint>(bytes), 1, info, host_, &mine, &handle);
     MPI_Info_free(&info);
     if (code != MPI_SUCCESS) return absl::ResourceExhaustedError(MpiStatus(code, "MPI_Win_allocate_shared").message());
-    std::memset(mine, 0, bytes);
     HostWindow window;
     for (int i = 0; i < static_cast<int>(host_ranks_.size()); ++i) {
       MPI_Aint size = 0;

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the trainer does with the sum of the gradients.
+#include <cmath>
+
+#include "common/status_macros.h"
+#include "worker/train/trainer.h"
+
+namespace lockstep {
+
+absl::Status Trainer::Apply(int64_t step, const StepPlace& place, bool finite) {
+  const Tensor gradient{reducer_->sum().data(), model_->parameters().shape, DType::kF32};
+  const double rate = Rate(step);
+  if (!finite) LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place, gradient));
+  if (sliced_update_) return sliced_update_->Step(finite, rate, step);
+  if (finite) {
+    AddGradientNorm(gradient);
+    model_->UpdateMoving(gradient);
+    optimizer_->Step(*device_, model_->parameters(), gradient, rate, step);
+  } else {
+    optimizer_->Skip(*device_, model_->parameters(), gradient, rate, step);
+  }
+  return absl::OkStatus();
+}
+
+// Before the optimizer clips it; the same on every rank.
+void Trainer::AddGradientNorm(Tensor gradient) {
+  if (!model_->objective().wants_gradient_norm()) return;
+  double squares = 0;
+  device_->Fill(flag_, 0);
+  for (const ParameterView& view : model_->parameter_views()) {
+    // A moving statistic has no gradient, only a place in its array.
+    if (view.trainable) device_->SumSquares({gradient.as<float>() + view.offset, view.shape, DType::kF32}, flag_);
+  }
+  device_->CopyToHost(&squares, flag_.data, sizeof(squares));
+  model_->objective().AddGradientNorm(std::sqrt(squares), step_sums_);
+}
+
+// Where something was added, whoever added it has looked.
+bool Trainer::GradientIsFinite() {
+  if (const std::optional<bool> finite = reducer_->finite(); finite.has_value()) return *finite;
+  double found = 0;
+  device_->CheckFinite({reducer_->sum().data(), model_->parameters().shape, DType::kF32}, flag_);
+  device_->CopyToHost(&found, flag_.data, sizeof(found));
+  return found == 0;
+}
+
+}  // namespace lockstep
