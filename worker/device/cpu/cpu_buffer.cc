@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/device/cpu/cpu_buffer.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -14,6 +15,9 @@ namespace lockstep::cpu {
 namespace {
 
 constexpr size_t kAlignment = 64;
+// From so many bytes on a buffer asks for pages of 2 MiB: walking down a matrix's columns, each row is on a page of
+// its own, and there are more of them than a processor remembers.
+constexpr size_t kHugePage = size_t{1} << 21;
 
 class HostBuffer : public Buffer {
  public:
@@ -40,16 +44,19 @@ size_t PhysicalBytes() {
 
 absl::StatusOr<std::unique_ptr<Buffer>> AllocateHost(size_t bytes) {
   const size_t limit = PhysicalBytes();
-  if (bytes > limit || bytes > SIZE_MAX - kAlignment) {
+  if (bytes > limit || bytes > SIZE_MAX - kHugePage) {
     return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", bytes, " bytes: this machine has ", limit,
                                                      " bytes of memory; use a smaller model or batch"));
   }
-  const size_t rounded = bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  void* data = std::aligned_alloc(kAlignment, rounded);
+  const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+  const size_t rounded = bytes == 0 ? alignment : (bytes + alignment - 1) / alignment * alignment;
+  void* data = std::aligned_alloc(alignment, rounded);
   if (data == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot allocate ", bytes, " bytes: the system refused; free memory or use a smaller batch"));
   }
+  // A wish, which the system may not grant.
+  if (alignment == kHugePage) static_cast<void>(madvise(data, rounded, MADV_HUGEPAGE));
   std::memset(data, 0, rounded);
   return std::make_unique<HostBuffer>(data, bytes);
 }
