@@ -43,6 +43,18 @@ class MnistTest(unittest.TestCase):
             self.assertGreaterEqual(found[1], 0.973)
             self.assertLessEqual(found[1], 0.984)
 
+    def test_the_lectures_listing_in_bfloat16(self):
+        """The same accuracy as in float32, and the same for any number of workers."""
+        found = {}
+        for workers in (1, 2):
+            spec = job("mixed", "mnist", MLP, epochs=5, workers=workers, shards=4)
+            spec["training"]["precision"] = "PRECISION_MIXED_BFLOAT16"
+            found[workers] = self.accuracy(spec)
+        print(f"bfloat16: {found}", file=sys.stderr)
+        self.assertEqual(found[1], found[2])
+        self.assertGreaterEqual(found[1], 0.973)
+        self.assertLessEqual(found[1], 0.984)
+
     def test_the_lectures_network(self):
         found = self.accuracy(job("small", "mnist", SMALL, loss=PROBABILITIES, optimizer={"sgd": {"learning_rate": 0.1}},
                                   epochs=10))

@@ -112,6 +112,18 @@ class ModelsTest(unittest.TestCase):
         table = self.cli("eval", self.results, "--data-root", self.root).stdout
         self.assertRegex(table, r"accuracy +0\.\d+")
 
+    def test_a_model_trained_in_bfloat16_is_one_of_float32(self):
+        spec = self.spec("mixed", epochs=2)
+        spec["training"]["precision"] = "PRECISION_MIXED_BFLOAT16"
+        done = self.coordinator.train(spec)
+        self.assertNotEqual(pathlib.Path(done["outputDir"], "model.safetensors").read_bytes(),
+                            (self.results / "model.safetensors").read_bytes())
+        reported = self.last_epoch(done["jobId"])
+        self.assertEqual(self.evaluate(done["jobId"])["loss"], reported["testLoss"])
+        predicted = self.predict(pathlib.Path(done["outputDir"]), self.images)
+        self.assertEqual((predicted.argmax(1) == self.labels).mean(), reported["testAccuracy"])
+        self.assertTrue((pathlib.Path(done["outputDir"]) / "model.onnx").exists())
+
     def test_a_checkpoint_is_a_model_too(self):
         checkpoint = next((self.results / "checkpoints").iterdir())
         self.assertEqual(self.evaluate(checkpoint)["samples"], 300)
