@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dropout. The draws are those of common/rng.h, many blocks of the generator side by side. Included only inside a
+// kernel set's namespace.
+
+constexpr int kPhiloxBlocks = 16;
+constexpr int kPhiloxWords = 4 * kPhiloxBlocks;
+
+// The words of blocks [first, first + 16) of the stream: those of Block(first), then of Block(first + 1), ...
+LOCKSTEP_INLINE void PhiloxRun(const RngStream& stream, uint64_t first, uint32_t* __restrict words) {
+  const uint64_t key = stream.seed ^ (static_cast<uint64_t>(stream.purpose) << 56);
+  alignas(64) uint32_t c0[kPhiloxBlocks], c1[kPhiloxBlocks], c2[kPhiloxBlocks], c3[kPhiloxBlocks];
+  for (int i = 0; i < kPhiloxBlocks; ++i) {
+    const uint64_t counter = first + static_cast<uint64_t>(i);
+    c0[i] = static_cast<uint32_t>(counter);
+    c1[i] = static_cast<uint32_t>(counter >> 32);
+    c2[i] = static_cast<uint32_t>(stream.stream);
+    c3[i] = static_cast<uint32_t>(stream.stream >> 32);
+  }
+  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    for (int i = 0; i < kPhiloxBlocks; ++i) PhiloxRound(k0, k1, c0[i], c1[i], c2[i], c3[i]);
+    k0 += kPhiloxKeyStep0;
+    k1 += kPhiloxKeyStep1;
+  }
+  for (int i = 0; i < kPhiloxBlocks; ++i) {
+    words[4 * i] = c0[i];
+    words[4 * i + 1] = c1[i];
+    words[4 * i + 2] = c2[i];
+    words[4 * i + 3] = c3[i];
+  }
+}
+
+template <typename T>
+void Dropout(const T* x, int64_t rows, int64_t width, T rate, const RngStream& stream, int64_t first_row, T* y) {
+  const T keep_scale = T(1) / (T(1) - rate);
+  // An element is kept where its word is at least this. A rate next to 1 may have been rounded to 1.
+  const double share = static_cast<double>(rate) * 4294967296.0;
+  const auto threshold = static_cast<uint32_t>(share < 4294967295.0 ? share : 4294967295.0);
+  const int64_t n = rows * width;
+  const uint64_t first = static_cast<uint64_t>(first_row * width);
+  alignas(64) uint32_t words[kPhiloxWords];
+  // Element 0 is word first % 4 of its block.
+  for (int64_t at = -static_cast<int64_t>(first & 3); at < n; at += kPhiloxWords) {
+    PhiloxRun(stream, (first + static_cast<uint64_t>(at)) >> 2, words);
+    if (at >= 0 && at + kPhiloxWords <= n) {
+      for (int k = 0; k < kPhiloxWords; ++k) y[at + k] = words[k] >= threshold ? x[at + k] * keep_scale : T(0);
+    } else {
+      for (int64_t i = at < 0 ? 0 : at; i < n && i < at + kPhiloxWords; ++i) {
+        y[i] = words[i - at] >= threshold ? x[i] * keep_scale : T(0);
+      }
+    }
+  }
+}
