@@ -2,31 +2,28 @@
 // Dropout. The draws are those of common/rng.h, many blocks of the generator side by side. Included only inside a
 // kernel set's namespace.
 
-constexpr int kPhiloxBlocks = 16;
+// Enough that the loop over them stays a loop, which is what the compiler makes vectors of.
+constexpr int kPhiloxBlocks = 64;
 constexpr int kPhiloxWords = 4 * kPhiloxBlocks;
 
-// The words of blocks [first, first + 16) of the stream: those of Block(first), then of Block(first + 1), ...
+// The words of blocks [first, first + 64) of the stream: those of Block(first), then of Block(first + 1), ...
 LOCKSTEP_INLINE void PhiloxRun(const RngStream& stream, uint64_t first, uint32_t* __restrict words) {
   const uint64_t key = stream.seed ^ (static_cast<uint64_t>(stream.purpose) << 56);
-  alignas(64) uint32_t c0[kPhiloxBlocks], c1[kPhiloxBlocks], c2[kPhiloxBlocks], c3[kPhiloxBlocks];
   for (int i = 0; i < kPhiloxBlocks; ++i) {
     const uint64_t counter = first + static_cast<uint64_t>(i);
-    c0[i] = static_cast<uint32_t>(counter);
-    c1[i] = static_cast<uint32_t>(counter >> 32);
-    c2[i] = static_cast<uint32_t>(stream.stream);
-    c3[i] = static_cast<uint32_t>(stream.stream >> 32);
-  }
-  uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-  for (int round = 0; round < kPhiloxRounds; ++round) {
-    for (int i = 0; i < kPhiloxBlocks; ++i) PhiloxRound(k0, k1, c0[i], c1[i], c2[i], c3[i]);
-    k0 += kPhiloxKeyStep0;
-    k1 += kPhiloxKeyStep1;
-  }
-  for (int i = 0; i < kPhiloxBlocks; ++i) {
-    words[4 * i] = c0[i];
-    words[4 * i + 1] = c1[i];
-    words[4 * i + 2] = c2[i];
-    words[4 * i + 3] = c3[i];
+    uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32);
+    uint32_t c2 = static_cast<uint32_t>(stream.stream), c3 = static_cast<uint32_t>(stream.stream >> 32);
+    uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
+#pragma GCC unroll 10
+    for (int round = 0; round < kPhiloxRounds; ++round) {
+      PhiloxRound(k0, k1, c0, c1, c2, c3);
+      k0 += kPhiloxKeyStep0;
+      k1 += kPhiloxKeyStep1;
+    }
+    words[4 * i] = c0;
+    words[4 * i + 1] = c1;
+    words[4 * i + 2] = c2;
+    words[4 * i + 3] = c3;
   }
 }
 
