@@ -185,8 +185,12 @@ v1::ModelSpec SmallVgg() {
 
 void BM_Step_LeNet5(benchmark::State& state) { RunModel(state, LeNet5(), Shape{1, 28, 28}, Adam()); }
 void BM_Step_SmallVgg(benchmark::State& state) { RunModel(state, SmallVgg(), Shape{3, 32, 32}, Adam()); }
+void BM_Step_SmallVgg_Bf16(benchmark::State& state) {
+  RunModel(state, SmallVgg(), Shape{3, 32, 32}, Adam(), ProductPrecision::kBf16);
+}
 BENCHMARK(BM_Step_LeNet5)->Arg(64)->Arg(128)->Unit(benchmark::kMillisecond);
 BENCHMARK(BM_Step_SmallVgg)->Arg(128)->Unit(benchmark::kMillisecond);
+BENCHMARK(BM_Step_SmallVgg_Bf16)->Arg(128)->Unit(benchmark::kMillisecond);
 
 // One update of so many weights; items are weights. The pass is bound by memory.
 void RunUpdate(benchmark::State& state, const v1::OptimizerSpec& spec) {

@@ -2,6 +2,7 @@
 // What a device does to images in its own layout, against the same in double and row-major.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -65,6 +66,12 @@ class ImagesConformance : public ::testing::TestWithParam<size_t> {
     t.shape = shape;
     t.layout = Layout::kImages;
     return t;
+  }
+  static void RoundToBf16(const Tensor& t) {
+    for (int64_t i = 0; i < t.elements(); ++i) {
+      const uint32_t bits = std::bit_cast<uint32_t>(static_cast<float>(Arrays::Get(t, i)));
+      Arrays::Set(t, i, std::bit_cast<float>((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000));
+    }
   }
   // Relative to a sum of so many terms, each at most about 1.
   void Check(const Tensor& plain, const Tensor& images, int64_t terms, const std::string& what) {
@@ -130,6 +137,37 @@ TEST_P(ImagesConformance, ConvolutionsAgree) {
     device_->ConvBackwardKernel(c.args(), x.images, dy.images, dkernel32, dbias32);
     const int64_t places = c.rows * c.Out(c.height) * c.Out(c.width);
     Check(dkernel64, dkernel32, places, "dkernel");
+    Check(dbias64, dbias32, places, "dbias");
+  }
+}
+
+// The factors are rounded, their products and sums are not: in double these are the same of rounded numbers.
+TEST_P(ImagesConformance, ConvolutionsOfBf16Agree) {
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(c.name());
+    WindowArgs args = c.args(), rounds = c.args();
+    rounds.precision = ProductPrecision::kBf16;
+    const Pair x = Random(c.x(), 2), dy = Random(c.y(c.filters), 3), y = Zeros(c.y(c.filters)), dx = Zeros(c.x());
+    const Tensor bias64 = arrays_.Random({c.filters}, DType::kF64, 5),
+                 bias32 = arrays_.Random({c.filters}, DType::kF32, 5);
+    const Tensor kernel64 = arrays_.Random(c.kernel(), DType::kF64, 4),
+                 kernel32 = arrays_.Random(c.kernel(), DType::kF32, 4);
+    const Tensor dkernel64 = arrays_.Zeros(c.kernel(), DType::kF64), dbias64 = arrays_.Zeros({c.filters}, DType::kF64);
+    const Tensor dkernel32 = arrays_.Zeros(c.kernel(), DType::kF32), dbias32 = arrays_.Zeros({c.filters}, DType::kF32);
+    const int64_t window = c.size * c.size, places = c.rows * c.Out(c.height) * c.Out(c.width);
+    device_->ConvBackwardKernel(args, x.plain, dy.plain, dkernel64, dbias64);
+    for (const Tensor& t : {x.plain, dy.plain, kernel64}) RoundToBf16(t);
+    device_->ConvForward(args, x.plain, kernel64, bias64, {Activation::kRelu}, y.plain);
+    device_->ConvForward(rounds, x.images, kernel32, bias32, {Activation::kRelu}, y.images);
+    Check(y.plain, y.images, window * c.channels + 1, "y");
+    device_->ConvBackwardInput(args, dy.plain, kernel64, {Activation::kRelu}, x.plain, dx.plain);
+    device_->ConvBackwardInput(rounds, dy.images, kernel32, {Activation::kRelu}, x.images, dx.images);
+    Check(dx.plain, dx.images, window * c.filters, "dx");
+    CheckUnusedAreZero(dx.images, "dx");
+    device_->ConvBackwardKernel(args, x.plain, dy.plain, dkernel64, {});
+    device_->ConvBackwardKernel(rounds, x.images, dy.images, dkernel32, dbias32);
+    Check(dkernel64, dkernel32, places, "dkernel");
+    // No product.
     Check(dbias64, dbias32, places, "dbias");
   }
 }

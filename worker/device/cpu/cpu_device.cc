@@ -3,6 +3,7 @@
 #include <dnnl.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -77,8 +78,7 @@ class CpuDevice final : public Device {
     }
   }
   Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const override {
-    const bool lanes =
-        type == DType::kF32 && args.precision == ProductPrecision::kFloat && cpu::PrefersLanes(args, x, kernel);
+    const bool lanes = type == DType::kF32 && cpu::PrefersLanes(args, x, kernel);
     return lanes ? Layout::kImages : Layout::kRowMajor;
   }
   int64_t LayoutElements(const Shape& images, Layout layout) const override {
@@ -192,7 +192,7 @@ class CpuDevice final : public Device {
     if (InLanes(y)) {
       if (lanes_.ConvForward(args, x, kernel, bias, activation, y)) return;
     } else {
-      conv_.Forward(args, x, kernel, bias, y);
+      conv_.Forward(args, Factor(args, x, 0), Factor(args, kernel, 1), bias, y);
     }
     if (!activation.linear()) ActivationForward(activation, y, y);
   }
@@ -201,13 +201,13 @@ class CpuDevice final : public Device {
     if (InLanes(dx)) {
       if (lanes_.ConvBackwardInput(args, dy, kernel, before, x, dx)) return;
     } else {
-      conv_.BackwardInput(args, dy, kernel, dx);
+      conv_.BackwardInput(args, Factor(args, dy, 0), Factor(args, kernel, 1), dx);
     }
     if (!before.linear()) ActivationBackward(before, {}, x, dx, dx);
   }
   void ConvBackwardKernel(const WindowArgs& args, Tensor x, Tensor dy, Tensor dkernel, Tensor dbias) override {
     if (InLanes(x)) return lanes_.ConvBackwardKernel(args, x, dy, dkernel, dbias);
-    conv_.BackwardKernel(args, x, dy, dkernel, dbias);
+    conv_.BackwardKernel(args, Factor(args, x, 0), Factor(args, dy, 1), dkernel, dbias);
   }
   void PoolForward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y) override {
     if (InLanes(x)) return lanes_.PoolForward(kind, args, x, y);
@@ -329,6 +329,17 @@ class CpuDevice final : public Device {
   static bool InLanes(const Tensor& images) { return images.layout == Layout::kImages; }
   int64_t Elements(const Tensor& t) const { return LayoutElements(t.shape, t.layout); }
 
+  // Of a row-major convolution: x, or what it is rounded to, in a place of its own.
+  Tensor Factor(const WindowArgs& args, const Tensor& x, size_t place) {
+    if (args.precision != ProductPrecision::kBf16 || x.type != DType::kF32) return x;
+    std::vector<float>& to = rounded_[place];
+    if (to.size() < static_cast<size_t>(x.elements())) to.resize(static_cast<size_t>(x.elements()));
+    kernels_.f32->round_bf16(x.as<float>(), x.elements(), to.data());
+    Tensor rounded = x;
+    rounded.data = to.data();
+    return rounded;
+  }
+
   void PoolBackwardInOrder(Pooling kind, const PoolProblem& problem, const Tensor& x, const Tensor& y, const Tensor& dy,
                            const Tensor& dx) {
     if (pool_done_.size() < static_cast<size_t>(problem.out[1])) pool_done_.resize(static_cast<size_t>(problem.out[1]));
@@ -365,6 +376,7 @@ class CpuDevice final : public Device {
   cpu::CpuGemm gemm_;
   cpu::CpuConv conv_;
   cpu::CpuLanes lanes_;
+  std::array<std::vector<float>, 2> rounded_;
   // Scratch of PoolBackward.
   std::vector<unsigned char> pool_done_;
 };

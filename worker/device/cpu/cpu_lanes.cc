@@ -11,6 +11,9 @@ namespace lockstep::cpu {
 
 namespace {
 
+// Fewer channels leave too much of a pair's words empty, and too little to win.
+constexpr int64_t kPairedChannels = 8;
+
 // Images as blocks.
 struct Blocks {
   explicit Blocks(const Tensor& images)
@@ -33,6 +36,13 @@ template <typename Visit>
 void ForBlocks(int64_t count, int threads, Visit visit) {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int64_t block = 0; block < count; ++block) visit(block);
+}
+
+// visit(thread, first block, end) for each thread.
+template <typename Visit>
+void ForThreads(int64_t count, int threads, Visit visit) {
+  ForBlocks(threads, threads,
+            [&](int64_t thread) { visit(thread, count * thread / threads, count * (thread + 1) / threads); });
 }
 
 LaneConv ConvOf(const WindowArgs& args, const Shape& x, const Shape& y) {
@@ -130,35 +140,62 @@ void CpuLanes::Relayout(const Tensor& from, const Tensor& to) {
   });
 }
 
+CpuLanes::Factors CpuLanes::FactorsOf(ProductPrecision precision, bool pairs_pay) const {
+  if (precision != ProductPrecision::kBf16) return Factors::kFloats;
+  return pairs_ != nullptr && pairs_pay ? Factors::kPairs : Factors::kRounded;
+}
+
+void CpuLanes::Convolve(LaneConv conv, Factors factors, const float* kernel, const LaneKernelStrides& strides,
+                        const Tensor& x, const LaneEpilogue& epilogue, const Tensor& y) {
+  const Blocks in(x), out(y);
+  const bool pairs = factors == Factors::kPairs;
+  const int64_t places = conv.size[0] * conv.size[1];
+  float* packed = packed_.Floats(conv.filters * (conv.channels + 1) * places);
+  (pairs ? pairs_->pack : k_.pack)(conv, kernel, strides, packed);
+  if (factors == Factors::kRounded) f32_.round_bf16(packed, conv.filters * conv.channels * places, packed);
+  if (pairs) conv.channels = (conv.channels + 1) / 2;
+  float* rounded = factors == Factors::kFloats ? nullptr : rounded_.Floats(threads_ * (in.floats + in.places * kLanes));
+  ForThreads(in.count, threads_, [&](int64_t thread, int64_t begin, int64_t end) {
+    float* own = rounded + thread * (in.floats + in.places * kLanes);
+    for (int64_t block = begin; block < end; ++block) {
+      const float* from = Block(x, in, block);
+      LaneEpilogue after = epilogue;
+      if (after.gate != nullptr) after.gate += block * out.floats;
+      if (pairs) {
+        pairs_->pair_channels(from, in.places, in.channels, own);
+        pairs_->conv(conv, own, packed, after, Block(y, out, block));
+        continue;
+      }
+      if (factors == Factors::kRounded) {
+        f32_.round_bf16(from, in.floats, own);
+        from = own;
+      }
+      k_.conv(conv, from, packed, after, Block(y, out, block));
+    }
+  });
+}
+
 bool CpuLanes::ConvForward(const WindowArgs& args, const Tensor& x, const Tensor& kernel, const Tensor& bias,
                            const ActivationArgs& activation, const Tensor& y) {
   const LaneConv conv = ConvOf(args, x.shape, y.shape);
   const int64_t places = kernel.shape[2] * kernel.shape[3];
-  float* packed = packed_.Floats(kernel.elements());
-  k_.pack(conv, kernel.as<float>(), {kernel.shape[1] * places, places, kernel.shape[3], 1}, packed);
-  const Blocks in(x), out(y);
   const LaneEpilogue epilogue{.bias = bias.as<float>(), .relu = IsRelu(activation)};
-  ForBlocks(in.count, threads_,
-            [&](int64_t block) { k_.conv(conv, Block(x, in, block), packed, epilogue, Block(y, out, block)); });
+  Convolve(conv, FactorsOf(args.precision, conv.channels >= kPairedChannels), kernel.as<float>(),
+           {kernel.shape[1] * places, places, kernel.shape[3], 1}, x, epilogue, y);
   return activation.linear() || epilogue.relu;
 }
 
 bool CpuLanes::ConvBackwardInput(const WindowArgs& args, const Tensor& dy, const Tensor& kernel,
                                  const ActivationArgs& before, const Tensor& x, const Tensor& dx) {
-  const Blocks in(dy), out(dx);
-  const bool gated = IsRelu(before);
-  float* packed = packed_.Floats(kernel.elements());
+  const LaneEpilogue epilogue{.gate = IsRelu(before) ? x.as<float>() : nullptr};
   for (int64_t i = 0; i < args.stride[0]; ++i) {
     for (int64_t j = 0; j < args.stride[1]; ++j) {
       const InputPhase phase(args, dx.shape, kernel.shape, dy.shape, {i, j});
-      k_.pack(phase.conv, kernel.as<float>() + phase.offset, phase.strides, packed);
-      ForBlocks(in.count, threads_, [&](int64_t block) {
-        const LaneEpilogue epilogue{.gate = gated ? Block(x, out, block) : nullptr};
-        k_.conv(phase.conv, Block(dy, in, block), packed, epilogue, Block(dx, out, block));
-      });
+      Convolve(phase.conv, FactorsOf(args.precision, phase.conv.channels >= kPairedChannels),
+               kernel.as<float>() + phase.offset, phase.strides, dy, epilogue, dx);
     }
   }
-  return before.linear() || gated;
+  return before.linear() || IsRelu(before);
 }
 
 void CpuLanes::ConvBackwardKernel(const WindowArgs& args, const Tensor& x, const Tensor& dy, const Tensor& dkernel,
@@ -166,16 +203,30 @@ void CpuLanes::ConvBackwardKernel(const WindowArgs& args, const Tensor& x, const
   const LaneConv conv = ConvOf(args, x.shape, dy.shape);
   const int64_t filters = conv.filters, padded = PaddedFilters(filters);
   const int64_t taps = conv.size[0] * conv.size[1] * conv.channels, sums = (taps + 1) * padded;
-  // The sums of each thread, on lines of its own.
-  const int64_t own = PaddedFilters(sums + KernelScratch(conv));
-  float* all = sums_.Floats(own * threads_);
   const Blocks in(x), out(dy);
-  ForBlocks(threads_, threads_, [&](int64_t thread) {
+  const Factors factors = FactorsOf(args.precision, !SamplesStayInLanes(filters));
+  // The sums of each thread, on lines of its own.
+  const int64_t scratch = PaddedFilters(KernelScratch(conv));
+  const int64_t own = PaddedFilters(sums) + scratch + (factors == Factors::kRounded ? in.floats + out.floats : 0);
+  float* all = sums_.Floats(own * threads_);
+  const auto conv_kernel = factors == Factors::kPairs ? pairs_->conv_kernel : k_.conv_kernel;
+  ForThreads(in.count, threads_, [&](int64_t thread, int64_t begin, int64_t end) {
     float* mine = all + thread * own;
+    float* work = mine + PaddedFilters(sums);
     std::fill_n(mine, sums, 0.0f);
-    for (int64_t block = in.count * thread / threads_; block < in.count * (thread + 1) / threads_; ++block) {
-      k_.conv_kernel(conv, Block(x, in, block), Block(dy, out, block), in.Samples(block), mine, mine + taps * padded,
-                     mine + sums);
+    for (int64_t block = begin; block < end; ++block) {
+      const float* a = Block(x, in, block);
+      const float* b = Block(dy, out, block);
+      float* bias = mine + taps * padded;
+      if (factors == Factors::kRounded) {
+        k_.sum_places(b, out.places, filters, bias);
+        float* to = work + scratch;
+        f32_.round_bf16(a, in.floats, to);
+        f32_.round_bf16(b, out.floats, to + in.floats);
+        k_.conv_kernel(conv, to, to + in.floats, in.Samples(block), mine, nullptr, work);
+      } else {
+        conv_kernel(conv, a, b, in.Samples(block), mine, bias, work);
+      }
     }
   });
   for (int thread = 1; thread < threads_; ++thread) {

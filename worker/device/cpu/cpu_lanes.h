@@ -20,7 +20,8 @@ int64_t LaneElements(const Shape& images);
 
 class CpuLanes {
  public:
-  CpuLanes(const KernelChoice& kernels, int threads) : k_(*kernels.lanes), threads_(threads) {}
+  CpuLanes(const KernelChoice& kernels, int threads)
+      : k_(*kernels.lanes), pairs_(kernels.lane_pairs), f32_(*kernels.f32), threads_(threads) {}
 
   // See Device. Images are Layout::kImages; only Relayout is between the two. The largest call so far decides how much
   // memory is kept.
@@ -54,9 +55,20 @@ class CpuLanes {
     std::unique_ptr<Buffer> buffer_;
   };
 
+  // What products are made of: floats, floats rounded to BF16, or words of two such.
+  enum class Factors : uint8_t { kFloats, kRounded, kPairs };
+  // `pairs_pay`: the sums are long enough to be made of pairs.
+  Factors FactorsOf(ProductPrecision precision, bool pairs_pay) const;
+  // y = x * kernel, or those outputs that `conv` has.
+  void Convolve(LaneConv conv, Factors factors, const float* kernel, const LaneKernelStrides& strides, const Tensor& x,
+                const LaneEpilogue& epilogue, const Tensor& y);
+
   const LaneKernels& k_;
+  // Null where the machine has none.
+  const LanePairKernels* pairs_;
+  const CpuKernels<float>& f32_;
   const int threads_;
-  Scratch packed_, sums_, factors_;
+  Scratch packed_, sums_, factors_, rounded_;
 };
 
 }  // namespace lockstep::cpu

@@ -13,8 +13,10 @@ int AvailableKernels(KernelChoice* out, int capacity) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")) {
+    const bool bf16 = __builtin_cpu_supports("avx512bf16");
     add({"avx512", &kernels_avx512::kF32, &kernels_avx512::kF64, &kernels_avx512::kLaneKernels,
-         kernels_avx512::LargeGemm, __builtin_cpu_supports("avx512bf16") ? kernels_avx512_bf16::LargeGemm : nullptr});
+         kernels_avx512::LargeGemm, bf16 ? kernels_avx512_bf16::LargeGemm : nullptr,
+         bf16 ? &kernels_avx512_bf16::kLanePairKernels : nullptr});
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
     add({"avx2", &kernels_avx2::kF32, &kernels_avx2::kF64, &kernels_avx2::kLaneKernels});

@@ -94,6 +94,7 @@ struct CpuKernels {
 
 // lane_kernels.h
 struct LaneKernels;
+struct LanePairKernels;
 
 // The widest set this machine has, and its name.
 struct KernelChoice {
@@ -104,6 +105,7 @@ struct KernelChoice {
   // Null where the set or the machine has none: of floats, and of floats rounded to BF16.
   LargeGemmFunction large_f32 = nullptr;
   LargeGemmFunction large_bf16 = nullptr;
+  const LanePairKernels* lane_pairs = nullptr;
 };
 KernelChoice ChooseKernels();
 // All sets this machine has, for tests.

@@ -118,7 +118,7 @@ LOCKSTEP_INLINE FilterGroup GroupOf(int64_t filters, int64_t g) {
   return {first, filters * (g + 1) / groups - first};
 }
 
-void LanePack(const LaneConv& c, const float* kernel, const LaneKernelStrides& s, float* packed) {
+[[maybe_unused]] void LanePack(const LaneConv& c, const float* kernel, const LaneKernelStrides& s, float* packed) {
   for (int64_t g = 0; g < FilterGroups(c.filters); ++g) {
     const FilterGroup group = GroupOf(c.filters, g);
     for (int64_t p = 0; p < c.size[0]; ++p) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gradient of a kernel over one block of samples, a row of outputs at a time. Included only inside a kernel
-// set's namespace. Two forms: with the filters in the lanes, for which dy's row is transposed, the samples are a
-// sum like any other; with few filters the samples stay in the lanes, and are added up at the end.
+// set's namespace, which has TransposeFactors, CopyFactors and kPairs. Two forms: with the filters in the lanes, for
+// which dy's row is transposed, the samples are a sum like any other; with few filters the samples stay in the lanes,
+// and are added up at the end.
 
 // One row of outputs, seen from one row of the window.
 struct GradRow {
@@ -130,7 +131,8 @@ LOCKSTEP_INLINE void DotTaps(const GradRow& row, int64_t count, int64_t filters,
   });
 }
 
-// [outputs][filters][16 samples] to [outputs][16 samples][padded filters]; adds dy to dbias, sample k to sum k mod 4.
+// [outputs][filters][16 samples] to [outputs][16 samples][padded filters]; adds dy to dbias, where not null, sample
+// k to sum k mod 4.
 void TransposeRow(const float* dy, int64_t outputs, int64_t filters, int64_t samples, float* to, float* dbias) {
   const int64_t padded = PaddedFilters(filters);
   for (int64_t f = 0; f < filters; f += kLanes) {
@@ -139,19 +141,19 @@ void TransposeRow(const float* dy, int64_t outputs, int64_t filters, int64_t sam
     for (Vec<float>& sum : sums) sum = Vec<float>::Broadcast(0.0f);
     for (int64_t j = 0; j < outputs; ++j) {
       float* from = to + j * kLanes * padded + f;
-      TransposeLanes(dy + (j * filters + f) * kLanes, kLanes, count, from, padded);
+      TransposeFactors(dy + (j * filters + f) * kLanes, count, from, padded);
+      if (dbias == nullptr) continue;
       for (int64_t s = 0; s < samples; ++s) sums[s % 4] = Sum(sums[s % 4], Vec<float>::Load(from + s * padded));
     }
-    AddTo(Sum(Sum(sums[0], sums[1]), Sum(sums[2], sums[3])), dbias + f);
+    if (dbias != nullptr) AddTo(Sum(Sum(sums[0], sums[1]), Sum(sums[2], sums[3])), dbias + f);
   }
 }
 
-// A row of the image with the zeros before and behind it.
-void PadRow(const LaneConv& c, const float* x, float* to) {
-  const int64_t step = c.channels * kLanes, before = c.pad[1] * step, inside = c.in[1] * step;
-  const int64_t all = PaddedWidth(c) * step, kept = before + inside < all ? inside : all - before;
+// A row of the image, with the zeros before and behind it.
+void PadRow(const LaneConv& c, const float* x, int64_t before, int64_t all, float* to) {
+  const int64_t inside = c.in[1] * c.channels * kLanes, kept = before + inside < all ? inside : all - before;
   for (int64_t i = 0; i < before; ++i) to[i] = 0.0f;
-  __builtin_memcpy(to + before, x, static_cast<size_t>(kept) * sizeof(float));
+  CopyFactors(x, kept, to + before);
   for (int64_t i = before + kept; i < all; ++i) to[i] = 0.0f;
 }
 
@@ -192,18 +194,17 @@ LOCKSTEP_INLINE void AddPlaces(const LaneConv& c, const GradWork& work, const Gr
   }
 }
 
-// The same for all places at once.
-LOCKSTEP_INLINE void AddWindow(const LaneConv& c, GradWork& work, GradRow row, const float* x, int64_t r, float* sums) {
-  const int64_t step = c.channels * kLanes;
-  if (c.pad[1] != 0 || PaddedWidth(c) > c.in[1]) {
-    const int64_t floats = PaddedWidth(c) * step, slots = WindowRows(c);
-    // Rows come in order, and a slot is overwritten when the window has left its row.
-    for (; work.padded <= r; ++work.padded) {
-      PadRow(c, x + work.padded * c.in[1] * step, work.ring + work.padded % slots * floats);
-    }
-    row.x = work.ring + r % slots * floats;
+// Row r of the image as factors, and with the zeros around it where all places of a window's row are taken at once.
+LOCKSTEP_INLINE const float* FactorRow(const LaneConv& c, GradWork& work, const float* x, int64_t r) {
+  const int64_t step = c.channels * kLanes, slots = WindowRows(c);
+  const bool pads = !TakesPlacesAlone(c) && (c.pad[1] != 0 || PaddedWidth(c) > c.in[1]);
+  if (!pads && !kPairs) return x + r * c.in[1] * step;
+  const int64_t before = pads ? c.pad[1] * step : 0, floats = (pads ? PaddedWidth(c) : c.in[1]) * step;
+  // Rows come in order, and a slot is overwritten when the window has left its row.
+  for (; work.padded <= r; ++work.padded) {
+    PadRow(c, x + work.padded * c.in[1] * step, before, floats, work.ring + work.padded % slots * floats);
   }
-  AddTaps(work, row, c.filters, c.size[1] * c.channels, sums);
+  return work.ring + r % slots * floats;
 }
 
 void LaneConvKernel(const LaneConv& c, const float* x, const float* dy, int64_t samples, float* dkernel, float* dbias,
@@ -223,25 +224,23 @@ void LaneConvKernel(const LaneConv& c, const float* x, const float* dy, int64_t 
   }
   for (int64_t i = 0; i < c.out[0]; ++i) {
     const float* from = dy + i * c.out[1] * filters * kLanes;
-    if (dot) {
-      AddColumns(from, c.out[1], filters, dbias);
-    } else {
-      TransposeRow(from, c.out[1], filters, samples, work.row_dy, dbias);
-    }
+    const bool columns = dot || kPairs;
+    if (columns && dbias != nullptr) AddColumns(from, c.out[1], filters, dbias);
+    if (!dot) TransposeRow(from, c.out[1], filters, samples, work.row_dy, columns ? nullptr : dbias);
     const Inside rows = PlacesInside(c, 0, i);
     for (int64_t p = rows.begin; p < rows.end; ++p) {
       const int64_t r = i * c.stride[0] - c.pad[0] + p * c.dilation[0];
-      const GradRow row{.x = x + r * c.in[1] * step,
+      const GradRow row{.x = FactorRow(c, work, x, r),
                         .x_step = c.stride[1] * step,
                         .dy = dot ? from : work.row_dy,
                         .dy_step = dot ? work.wide : kLanes * work.wide,
                         .outputs = c.out[1],
-                        .samples = samples};
+                        .samples = kPairs ? (samples + 1) / 2 : samples};
       float* sums = work.sums + p * c.size[1] * c.channels * work.wide;
       if (alone) {
         AddPlaces(c, work, row, sums);
       } else {
-        AddWindow(c, work, row, x, r, sums);
+        AddTaps(work, row, filters, c.size[1] * c.channels, sums);
       }
     }
   }

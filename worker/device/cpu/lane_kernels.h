@@ -72,7 +72,7 @@ LOCKSTEP_INLINE int64_t KernelScratch(const LaneConv& c) {
   const int64_t taps = c.size[0] * c.size[1] * c.channels;
   return c.out[1] * kLanes * PaddedFilters(c.filters) +
          (SamplesStayInLanes(c.filters) ? taps * c.filters * kLanes : 0) +
-         (TakesPlacesAlone(c) ? 0 : WindowRows(c) * PaddedWidth(c) * c.channels * kLanes);
+         WindowRows(c) * (PaddedWidth(c) > c.in[1] ? PaddedWidth(c) : c.in[1]) * c.channels * kLanes;
 }
 
 struct LaneKernels {
@@ -84,9 +84,13 @@ struct LaneKernels {
   void (*pack)(const LaneConv& conv, const float* kernel, const LaneKernelStrides& strides, float* packed);
   // Each sum begins with the bias and is in the order p, q, channel.
   void (*conv)(const LaneConv& conv, const float* x, const float* packed, const LaneEpilogue& epilogue, float* y);
-  // Adds to dkernel [p][q][channel][PaddedFilters] and dbias [PaddedFilters]. scratch: KernelScratch floats.
+  // Adds to dkernel [p][q][channel][PaddedFilters] and dbias [PaddedFilters], where not null. scratch: KernelScratch
+  // floats.
   void (*conv_kernel)(const LaneConv& conv, const float* x, const float* dy, int64_t samples, float* dkernel,
                       float* dbias, float* scratch);
+
+  // sums: [channels] adds the sum of dy of each channel.
+  void (*sum_places)(const float* dy, int64_t places, int64_t channels, float* sums);
 
   // See Device::PoolForward and PoolBackward. relu: dx is multiplied by relu's gradient at x.
   void (*max_pool_forward)(const LanePool& pool, const float* x, float* y);
@@ -106,6 +110,20 @@ struct LaneKernels {
                         const float* a, const float* b, const float* c, float* dx);
 };
 
+// The same with products of bfloat16, whose sums are float. Where that is said, floats are words of two bfloat16, the
+// first in the lower half.
+struct LanePairKernels {
+  // x: one block, words: [place][(channels + 1) / 2][16], two channels in a word.
+  void (*pair_channels)(const float* x, int64_t places, int64_t channels, float* words);
+  // As LaneKernels: pack takes a kernel of floats and its channels, conv the pairs of channels; x and
+  // packed are words.
+  void (*pack)(const LaneConv& conv, const float* kernel, const LaneKernelStrides& strides, float* packed);
+  void (*conv)(const LaneConv& conv, const float* x, const float* packed, const LaneEpilogue& epilogue, float* y);
+  // x and dy are floats, and dbias is of what they were before they were rounded.
+  void (*conv_kernel)(const LaneConv& conv, const float* x, const float* dy, int64_t samples, float* dkernel,
+                      float* dbias, float* scratch);
+};
+
 namespace kernels_base {
 extern const LaneKernels kLaneKernels;
 }
@@ -114,6 +132,9 @@ extern const LaneKernels kLaneKernels;
 }
 namespace kernels_avx512 {
 extern const LaneKernels kLaneKernels;
+}
+namespace kernels_avx512_bf16 {
+extern const LanePairKernels kLanePairKernels;
 }
 
 }  // namespace lockstep

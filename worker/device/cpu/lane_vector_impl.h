@@ -52,11 +52,12 @@ LOCKSTEP_INLINE Vec<float> Gated(const Vec<float>& x, const Vec<float>& y) {
 }
 #undef LOCKSTEP_EACH
 
-// to[l * to_step + r] = from[r * from_step + l] for l < 16, r < rows; zeros for the other r < 16.
-LOCKSTEP_INLINE void TransposeLanes(const float* from, int64_t from_step, int64_t rows, float* to, int64_t to_step) {
+// to[l * to_step + r] = from[r * from_step + l] for l < columns, r < rows; zeros for the other r < 16.
+LOCKSTEP_INLINE void TransposeLanes(const float* from, int64_t from_step, int64_t rows, float* to, int64_t to_step,
+                                    int64_t columns = kLanes) {
   typedef float Quad __attribute__((vector_size(16), aligned(4), may_alias));
   for (int64_t r = 0; r < kLanes; r += 4) {
-    for (int64_t l = 0; l < kLanes; l += 4) {
+    for (int64_t l = 0; l < columns; l += 4) {
       Quad a[4];
 #pragma GCC unroll 4
       for (int64_t k = 0; k < 4; ++k) {
@@ -75,13 +76,14 @@ LOCKSTEP_INLINE void TransposeLanes(const float* from, int64_t from_step, int64_
   }
 }
 
-// The lanes' sum, in order.
+// The lanes' sum: the upper half on the lower one, until one is left.
 LOCKSTEP_INLINE float LaneSum(const Vec<float>& x) {
   alignas(64) float lanes[kLanes];
   x.Store(lanes);
-  float sum = 0.0f;
-  for (int l = 0; l < kLanes; ++l) sum += lanes[l];
-  return sum;
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+  }
+  return lanes[0];
 }
 
 // out[row * step + i] += the lanes' sum of x[row][i].
@@ -91,11 +93,12 @@ LOCKSTEP_INLINE void AddLanes(const float* x, int64_t rows, int64_t n, float* ou
   }
 }
 
-// out[i] += the lanes' sum of the sum of x[row][i] over the rows.
+// out[i] += the lanes' sum of the sum of x[row][i] over the rows, row k to sum k mod 4.
 LOCKSTEP_INLINE void AddColumns(const float* x, int64_t rows, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) {
-    Vec<float> sum = Vec<float>::Broadcast(0.0f);
-    for (int64_t r = 0; r < rows; ++r) sum = Sum(sum, Vec<float>::Load(x + (r * n + i) * kLanes));
-    out[i] += LaneSum(sum);
+    Vec<float> sums[4];
+    for (Vec<float>& sum : sums) sum = Vec<float>::Broadcast(0.0f);
+    for (int64_t r = 0; r < rows; ++r) sums[r % 4] = Sum(sums[r % 4], Vec<float>::Load(x + (r * n + i) * kLanes));
+    out[i] += LaneSum(Sum(Sum(sums[0], sums[1]), Sum(sums[2], sums[3])));
   }
 }
