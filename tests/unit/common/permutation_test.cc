@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <utility>
 #include <vector>
 
 #include "common/rng.h"
@@ -48,6 +50,33 @@ TEST(PermutationTest, MixesWell) {
   // Expected 1000 each, standard deviation 30.
   for (const auto& row : counts) {
     for (int count : row) EXPECT_NEAR(count, 1000, 180);
+  }
+}
+
+// The network by its definition; the class takes the round function from a table for up to 2^24 samples.
+uint64_t Reference(uint64_t n, uint64_t seed, uint64_t epoch, uint64_t position) {
+  const int half = (std::bit_width(n - 1) + 1) / 2;
+  const uint64_t mask = (uint64_t{1} << half) - 1;
+  const RngStream stream{seed, RngPurpose::kShuffle, epoch};
+  uint64_t value = position;
+  do {
+    uint64_t left = value >> half, right = value & mask;
+    for (uint64_t round = 0; round < 6; ++round) {
+      left ^= stream.Block((round << 56) ^ right).v[0] & mask;
+      std::swap(left, right);
+    }
+    value = left << half | right;
+  } while (value >= n);
+  return value;
+}
+
+TEST(PermutationTest, IsTheNetworkWithAndWithoutATable) {
+  for (const uint64_t n : {63u, 64u, 60'000u, 16'777'216u, 16'777'217u, 100'000'000u}) {
+    const Permutation order(n, 42, 3);
+    for (uint64_t i = 0; i < 1000; ++i) {
+      const uint64_t position = i * (n / 1000) % n;
+      ASSERT_EQ(order(position), Reference(n, 42, 3, position)) << n << ", " << position;
+    }
   }
 }
 
