@@ -10,17 +10,18 @@ MNIST = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 IMAGE_BYTES = 3 * 32 * 32
 
 
-def find(name, folder, lockstep):
+def find(name, folder, lockstep, train=60_000):
     """(data root, the dataset section of a job file): the real set where there is one, else drawn once into folder."""
     root = pathlib.Path(os.environ.get("LOCKSTEP_DATA_DIR", "") or "/nonexistent")
-    return _mnist(root, folder, lockstep) if name == "mnist" else _images(root, folder)
+    return _mnist(root, folder, lockstep, train) if name == "mnist" else _images(root, folder)
 
 
-def _mnist(root, folder, lockstep):
+def _mnist(root, folder, lockstep, train):
     if (root / "mnist").is_dir():
         return root, {"idx": {"path": "mnist"}}
     if not (folder / "synthetic-digits").is_dir():
-        subprocess.run([lockstep, "data", "generate", "synthetic-digits", "--dir", folder / "synthetic-digits"],
+        subprocess.run([lockstep, "data", "generate", "synthetic-digits", "--dir", folder / "synthetic-digits",
+                        "--train", str(train)],
                        check=True, stdout=subprocess.DEVNULL)
     return folder, {"idx": {"path": "synthetic-digits"}}
 
