@@ -21,7 +21,7 @@ constexpr int kBar = 30;
 std::string Micro(double seconds) { return absl::StrFormat("%.1f", 1e6 * seconds); }
 std::string Milli(double seconds) { return absl::StrFormat("%.0f", 1e3 * seconds); }
 std::string Percent(double share) { return absl::StrFormat("%.0f%%", 100 * share); }
-std::string Number(double value) { return absl::StrFormat(value < 10 ? "%.2f" : "%.1f", value); }
+std::string Number(double value) { return absl::StrFormat("%.*f", value < 10 ? 2 : 1, value); }
 
 Json ToJson(const OperationTime& time) {
   return {{"name", time.name},       {"n", time.n},

@@ -48,14 +48,17 @@ std::string Begin(const ChartText& text, double height) {
          Text(kLeft, 24, "start", text.title, " font-size=\"15\" font-weight=\"bold\"");
 }
 
-// A round number of which a few fit below `greatest`.
-double TickStep(double greatest) {
+// A few multiples, from 0, of a round number that do not exceed `greatest`.
+std::vector<double> Ticks(double greatest) {
   const double raw = greatest / 5;
   const double power = std::pow(10.0, std::floor(std::log10(raw)));
-  for (const double factor : {1.0, 2.0, 5.0}) {
-    if (raw <= factor * power) return factor * power;
+  double step = 10 * power;
+  for (const double factor : {5.0, 2.0, 1.0}) {
+    if (raw <= factor * power) step = factor * power;
   }
-  return 10 * power;
+  std::vector<double> ticks;
+  for (int i = 0; i * step <= greatest; ++i) ticks.push_back(i * step);
+  return ticks;
 }
 
 double Greatest(double value) { return value > 0 && std::isfinite(value) ? value : 1; }
@@ -81,12 +84,11 @@ std::string LineChart(const ChartText& text, const std::vector<Series>& series) 
   const auto place_y = [&](double y) { return bottom - y / greatest * (bottom - kTop); };
 
   std::string svg = Begin(text, kHeight);
-  const double step = TickStep(greatest);
-  for (double y = 0; y <= greatest; y += step) {
+  for (const double y : Ticks(greatest)) {
     svg += Line(kLeft, place_y(y), right, place_y(y), "#ddd");
     svg += Text(kLeft - 8, place_y(y) + 4, "end", absl::StrFormat("%g", y));
   }
-  for (double power = std::ceil(low); power <= high + 1e-9; ++power) {
+  for (int power = static_cast<int>(std::ceil(low)); power <= high + 1e-9; ++power) {
     const double x = std::exp2(power);
     svg += Line(place_x(x), bottom, place_x(x), bottom + 5, "#222");
     svg += Text(place_x(x), bottom + 19, "middle", absl::StrFormat("%g", x));
@@ -129,7 +131,7 @@ std::string StackedBars(const ChartText& text, const std::vector<std::string>& p
   }
   double y = kTop + 28;
   const double top = y, bottom = y + kRow * static_cast<double>(rows.size());
-  for (double tick = 0; tick <= greatest; tick += TickStep(greatest)) {
+  for (const double tick : Ticks(greatest)) {
     const double at = kNames + tick / greatest * room;
     svg += Line(at, top, at, bottom, "#ddd") + Text(at, bottom + 16, "middle", absl::StrFormat("%g", tick));
   }

@@ -131,15 +131,12 @@ def line_of(row, setup, results, peer):
     return line
 
 
-def main():
-    options = arguments()
-    lockstep = Lockstep(options.programs)
-    found = peers_of(options)
-    if not found:
-        sys.exit("compare: no interpreter has PyTorch; scripts/bench-compare installs Debian's")
-    out = {"machine": report.machine(), "lockstep": lockstep.name, "peers": [name for _, _, name in found], "blas": {},
-           "command": "scripts/bench-compare " + " ".join(sys.argv[1:]), "lines": [], "start": None}
+def measure(options, lockstep, found, out):
+    """Fills in out["lines"], out["blas"] and out["start"], one after the other."""
     with tempfile.TemporaryDirectory(prefix="lockstep-compare-") as folder:
+        if "start" in options.only:
+            root, dataset = datasets.find("mnist", pathlib.Path(folder), lockstep.lockstep)
+            out["start"] = start.measure(lockstep, found, root, dataset, options.rounds)
         for row in ROWS:
             if row.name not in options.only:
                 continue
@@ -151,9 +148,20 @@ def main():
                 for peer in [name for _, _, name in found if (name, "fp32") in results]:
                     out["lines"].append(line_of(row, setup, results, peer))
                     report.progress(out["lines"][-1])
-        if "start" in options.only:
-            root, dataset = datasets.find("mnist", pathlib.Path(folder), lockstep.lockstep)
-            out["start"] = start.measure(lockstep, found, root, dataset, options.rounds)
+
+
+def main():
+    options = arguments()
+    lockstep = Lockstep(options.programs)
+    found = peers_of(options)
+    if not found:
+        sys.exit("compare: no interpreter has PyTorch; scripts/bench-compare installs Debian's")
+    out = {"machine": report.machine(), "lockstep": lockstep.name, "peers": [name for _, _, name in found], "blas": {},
+           "command": "scripts/bench-compare " + " ".join(sys.argv[1:]), "lines": [], "start": None}
+    try:
+        measure(options, lockstep, found, out)
+    except KeyboardInterrupt:
+        print("interrupted: this is what was measured until then", file=sys.stderr)
     text = json.dumps(out, indent=2) if options.output == "json" else report.markdown(out)
     print(text)
     if options.page:

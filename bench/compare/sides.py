@@ -13,6 +13,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 WARM_UP_SECONDS = 0.7
 
 
+def end_run(run):
+    """Cancels the job and waits until nothing of it is left; what the program said."""
+    run.send_signal(signal.SIGINT)
+    return run.communicate(timeout=120)[1]
+
+
 class SideError(Exception):
     """A side cannot do this row; the message says why."""
 
@@ -42,9 +48,10 @@ class Lockstep:
             run = subprocess.Popen([self.lockstep, "-o", "json", "run", path, "--out", pathlib.Path(folder, "out")],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                    env=os.environ | {"LOCKSTEP_DATA_DIR": str(root)})
-            samples, spent = self._follow(run, seconds)
-            run.send_signal(signal.SIGINT)
-            _, errors = run.communicate(timeout=120)
+            try:
+                samples, spent = self._follow(run, seconds)
+            finally:
+                errors = end_run(run)
         if not spent:
             raise SideError(f"lockstep run: {errors.strip()[-500:]}")
         return samples / spent

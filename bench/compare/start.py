@@ -5,7 +5,6 @@ import datetime
 import json
 import os
 import pathlib
-import signal
 import statistics
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import tempfile
 import time
 
 from rows import ROWS, job
-from sides import HERE, SideError
+from sides import HERE, SideError, end_run
 
 ROW = next(row for row in ROWS if row.name == "lecture")
 
@@ -27,15 +26,16 @@ def _lockstep(lockstep, root, dataset):
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env=os.environ | {"LOCKSTEP_DATA_DIR": str(root)})
         first = None
-        for line in run.stdout:
-            commit = json.loads(line).get("stepsCommitted")
-            if commit:
-                # The group says so itself, since a range is committed only some time after its first step.
-                done = commit["start"]["firstStepDone"].rstrip("Z")[:26] + "+00:00"
-                first = datetime.datetime.fromisoformat(done).timestamp() - began
-                break
-        run.send_signal(signal.SIGINT)
-        _, errors = run.communicate(timeout=120)
+        try:
+            for line in run.stdout:
+                commit = json.loads(line).get("stepsCommitted")
+                if commit:
+                    # The group says so itself, since a range is committed only some time after its first step.
+                    done = commit["start"]["firstStepDone"].rstrip("Z")[:26] + "+00:00"
+                    first = datetime.datetime.fromisoformat(done).timestamp() - began
+                    break
+        finally:
+            errors = end_run(run)
     if first is None:
         raise SideError(f"lockstep run: {errors.strip()[-500:]}")
     return first
