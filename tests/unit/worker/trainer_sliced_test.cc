@@ -18,8 +18,8 @@ namespace {
 v1::JobSpec Wide(const std::string& optimizer, const std::string& second_layer = R"({"dropout": {"rate": 0.2}})") {
   v1::JobSpec spec = BlobSpec();
   spec.clear_model();
-  const std::string model = R"({"layers": [{"dense": {"units": 256, "activation": "relu"}}, )" + second_layer +
-                            R"(, {"dense": {"units": 256, "activation": "relu", "kernel_regularizer": {"l2": 0.001}}},
+  const std::string model = R"({"layers": [{"dense": {"units": 384, "activation": "relu"}}, )" + second_layer +
+                            R"(, {"dense": {"units": 384, "activation": "relu", "kernel_regularizer": {"l2": 0.001}}},
                                {"dense": {"units": 2}}]})";
   EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(model, spec.mutable_model()).ok());
   EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(optimizer, spec.mutable_optimizer()).ok()) << optimizer;
