@@ -41,7 +41,8 @@ MOMENTUM = {"sgd": {"learning_rate": 0.01, "momentum": 0.9}}
 ADAM = {"adam": {"learning_rate": 0.001}}
 LENET = ({"reshape": {"target_shape": [1, 28, 28]}}, conv(6, 5, "SAME"), POOL, conv(16, 5), POOL, {"flatten": {}},
          dense(120, "relu"), dense(84, "relu"), dense(10))
-VGG = (conv(64, 3, "SAME"), conv(64, 3, "SAME"), POOL, conv(128, 3, "SAME"), conv(128, 3, "SAME"), POOL,
+# Of examples/vgg-small-cifar10.yaml.
+VGG = (conv(32, 3, "SAME"), conv(32, 3, "SAME"), POOL, conv(64, 3, "SAME"), conv(64, 3, "SAME"), POOL,
        {"flatten": {}}, dense(256, "relu"), dense(10))
 
 ROWS = (
