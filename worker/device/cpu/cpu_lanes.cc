@@ -156,7 +156,7 @@ void CpuLanes::Convolve(LaneConv conv, Factors factors, const float* kernel, con
   if (pairs) conv.channels = (conv.channels + 1) / 2;
   float* rounded = factors == Factors::kFloats ? nullptr : rounded_.Floats(threads_ * (in.floats + in.places * kLanes));
   ForThreads(in.count, threads_, [&](int64_t thread, int64_t begin, int64_t end) {
-    float* own = rounded + thread * (in.floats + in.places * kLanes);
+    float* own = rounded == nullptr ? nullptr : rounded + thread * (in.floats + in.places * kLanes);
     for (int64_t block = begin; block < end; ++block) {
       const float* from = Block(x, in, block);
       LaneEpilogue after = epilogue;
