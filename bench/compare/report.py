@@ -7,6 +7,8 @@ import platform
 import sys
 
 SAMPLES_OF_AN_EPOCH = 60_000
+BUSY = ("**Other programs wanted the cores at the same time:** these figures tell little of what a quiet machine does, least "
+        "of all with two ranks.")
 BEGIN, END = "<!-- results: written by scripts/bench-compare -->", "<!-- end of results -->"
 
 
@@ -58,6 +60,8 @@ def markdown(out):
     peers = ", ".join(f"{name} ({out['blas'][name]})" if name in out["blas"] else name for name in out["peers"])
     parts = [f"{at['date']}, {at['cpu']}, {at['cores']} cores, {at['system']}, load at the start {at['load']}. "
              f"{out['lockstep']} against {peers}.", f"`{out['command'].strip()}`"]
+    if at["load"] > at["cores"] / 2:
+        parts.append(BUSY)
     rows = []
     for line in out["lines"]:
         values = line["samples_per_second"]
