@@ -19,10 +19,12 @@ constexpr int64_t kBlock = 16 * 1024;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SlicedUpdate>> SlicedUpdate::Create(Communicator* communicator,
-                                                                   const v1::OptimizerSpec& spec, int64_t elements) {
+                                                                   const v1::OptimizerSpec& spec, int64_t elements,
+                                                                   int64_t min_elements) {
   const int size = communicator->size();
   const bool one_host = communicator->host_ranks().size() == static_cast<size_t>(size);
-  if (size == 1 || !one_host || elements <= kWholeSumElements || !IsElementwise(spec)) return nullptr;
+  if (size == 1 || !one_host || elements < min_elements || elements <= kWholeSumElements || !IsElementwise(spec))
+    return nullptr;
   std::unique_ptr<SlicedUpdate> update(new SlicedUpdate(elements, SliceOf(communicator->rank(), size, elements)));
   const size_t bytes = SharedStateBytes(spec, elements, DType::kF32);
   if (bytes == 0) return update;

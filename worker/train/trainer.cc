@@ -75,7 +75,8 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   }
   // The norm is of all the gradient.
   if (!model_->objective().wants_gradient_norm()) {
-    LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_, SlicedUpdate::Create(communicator_, spec.optimizer(), elements));
+    LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_, SlicedUpdate::Create(communicator_, spec.optimizer(), elements,
+                                                                   config_.shared_update_elements));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32,
                                                       std::move(tensors), judge_.restores_best(),

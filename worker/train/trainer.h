@@ -50,6 +50,8 @@ struct TrainerConfig {
   std::vector<InitialTensor> initial_weights;
   // How the rank came so far.
   lockstep::v1::StartTimes start;
+  // See SlicedUpdate. The bits do not depend on it.
+  int64_t shared_update_elements = SlicedUpdate::kMinElements;
 };
 
 class Trainer {

@@ -264,7 +264,9 @@ class TrainerTest : public ::testing::Test {
                          .first_step = communicator.rank() == 0 && options.first_step_of_rank_0 >= 0
                                            ? options.first_step_of_rank_0
                                            : options.first_step,
-                         .snapshot_path = options.snapshot_path};
+                         .snapshot_path = options.snapshot_path,
+                         // Small networks too, so that tests are quick.
+                         .shared_update_elements = 0};
     auto trainer =
         Trainer::Create(std::move(config), device.get(), &communicator, dataset.get(), &link, &clock, failpoints.get());
     if (!trainer.ok()) return trainer.status();
