@@ -208,31 +208,34 @@ Subject::Expected Subject::Reference() const {
 namespace {
 
 // Terms are products of numbers below 1.05, or of the row's reach.
-void Compare(const LayerRow& row, const Tensor& got, const std::vector<double>& expected, int64_t reduction,
+void Compare(const Subject& subject, const Tensor& got, const std::vector<double>& expected, int64_t reduction,
              const std::string& what) {
   ASSERT_EQ(got.elements(), static_cast<int64_t>(expected.size())) << what;
-  const double scale = row.reach * static_cast<double>(reduction);
+  const double scale = subject.row.reach * static_cast<double>(reduction);
+  const bool mixed = subject.context.precision == ProductPrecision::kBf16;
+  const double tolerance = mixed ? Bf16Tolerance(reduction) : Tolerance(got.type, reduction);
   for (int64_t i = 0; i < got.elements(); ++i) {
-    EXPECT_LE(RelativeError(Arrays::Get(got, i), expected[static_cast<size_t>(i)], scale),
-              Tolerance(got.type, reduction))
+    EXPECT_LE(RelativeError(Arrays::Get(got, i), expected[static_cast<size_t>(i)], scale), tolerance)
         << what << " at " << i << ": " << Arrays::Get(got, i) << " instead of " << expected[static_cast<size_t>(i)];
   }
 }
 
 }  // namespace
 
-void Subject::CheckOutput(const std::vector<double>& expected) const { Compare(row, y, expected, row.reduction, "y"); }
+void Subject::CheckOutput(const std::vector<double>& expected) const {
+  Compare(*this, y, expected, row.reduction, "y");
+}
 
 void Subject::CheckAll(const Expected& expected) const {
   CheckOutput(expected.y);
   ASSERT_EQ(dx.size(), expected.dx.size());
   ASSERT_EQ(gradients.size(), expected.gradients.size());
   for (size_t i = 0; i < dx.size(); ++i) {
-    Compare(row, dx[i], expected.dx[i], std::max(row.reduction, y.elements() / rows), "dx");
+    Compare(*this, dx[i], expected.dx[i], std::max(row.reduction, y.elements() / rows), "dx");
   }
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (IsMoving(i)) continue;
-    Compare(row, gradients[i], expected.gradients[i], std::max(row.reduction, y.elements()), plan.parameters[i].name);
+    Compare(*this, gradients[i], expected.gradients[i], std::max(row.reduction, y.elements()), plan.parameters[i].name);
   }
 }
 

@@ -40,6 +40,18 @@ TEST_P(LayerConformance, AgreesWithTheReference) {
   }
 }
 
+// Products in BF16, on every device; layers without any ignore it.
+TEST_P(LayerConformance, AgreesWithTheReferenceInMixedPrecision) {
+  for (const TestDevice& device : Devices()) {
+    SCOPED_TRACE(device.name);
+    Subject s(GetParam(), DType::kF32, device);
+    s.context.precision = ProductPrecision::kBf16;
+    s.Forward();
+    s.Backward();
+    s.CheckAll(s.Reference());
+  }
+}
+
 TEST_P(LayerConformance, AgreesWithTheReferenceOutsideOfTraining) {
   for (const DType type : {DType::kF64, DType::kF32}) {
     Subject s(GetParam(), type);

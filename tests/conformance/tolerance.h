@@ -18,6 +18,12 @@ inline double Tolerance(DType type, int64_t reduction_length) {
   return (static_cast<double>(reduction_length) + 8.0) * epsilon;
 }
 
+// BF16 has 8 bits of mantissa: a factor is off by at most 2^-9 of itself, a product by twice that and its square.
+inline double Bf16Tolerance(int64_t reduction_length) {
+  constexpr double kRounding = 0x1p-9;
+  return 2 * kRounding + kRounding * kRounding + Tolerance(DType::kF32, reduction_length);
+}
+
 // A central difference with step h is off by h^2 / 6 f''' and by epsilon |f| / h. At h = epsilon^(1/3)
 // both are about epsilon^(2/3); f''' of the functions here is below 8, and f sums `terms` values.
 inline constexpr double kDifferenceStep = 6.0554544523933395e-06;

@@ -20,11 +20,12 @@ void CpuLargeGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Te
                                .accumulate = args.accumulate,
                                .bias = bias.as<const float>(),
                                .relu = !args.activation.linear()};
-  while (packs_.size() < static_cast<size_t>(threads_)) packs_.push_back(std::make_unique<Pack>());
+  if (packs_.empty()) packs_.resize(static_cast<size_t>(threads_));
+  Pack* const packs = packs_.data();
   const LargeGemmFunction function = Function(args.precision);
-  const auto run = [&](int64_t part, int64_t parts) {
+  const auto run = [=](int64_t part, int64_t parts) {
     LargeGemmProblem g = whole;
-    g.pack = packs_[static_cast<size_t>(part)]->units;
+    g.pack = packs[part].units;
     const int64_t panels = (whole.n + kLargeTileColumns - 1) / kLargeTileColumns;
     if (panels >= parts) {
       const int64_t first = panels * part / parts * kLargeTileColumns;
@@ -41,8 +42,9 @@ void CpuLargeGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Te
     if (g.m > 0 && g.n > 0) function(g);
   };
   if (threads_ == 1) return run(0, 1);
-#pragma omp parallel for num_threads(threads_) schedule(static, 1)
-  for (int part = 0; part < threads_; ++part) run(part, threads_);
+  const int threads = threads_;
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+  for (int part = 0; part < threads; ++part) run(part, threads);
 }
 
 }  // namespace lockstep::cpu

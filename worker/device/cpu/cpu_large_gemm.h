@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "worker/device/cpu/kernels.h"
@@ -36,7 +35,7 @@ class CpuLargeGemm {
   const KernelChoice kernels_;
   const int threads_;
   // One for each thread, taken when they are first needed.
-  std::vector<std::unique_ptr<Pack>> packs_;
+  std::vector<Pack> packs_;
 };
 
 }  // namespace lockstep::cpu
