@@ -15,8 +15,8 @@
 namespace lockstep {
 
 // Gradients of more floats than this are summed slice by slice, one a rank, which then hand them out; each rank sums
-// all of a smaller one by itself, which costs more additions and two waits less. Measured on two cores of a Zen 4, until
-// all ranks have all: 0.25 MB 75 us in slices against 32 us, 1 MB 64 us against 64 us.
+// all of a smaller one by itself, which costs more additions and two waits less. Measured on two cores of a Zen 4,
+// until all ranks have all: 0.25 MB 75 us in slices against 32 us, 1 MB 64 us against 64 us.
 inline constexpr int64_t kWholeSumElements = 128 * 1024;
 
 // Plans and buffers for one length; made once, allocates nothing later. Not thread-safe. After an error of any call
