@@ -74,7 +74,7 @@ class Subject {
   std::unique_ptr<Layer> layer;
   Tensor y, dy;
   std::vector<Tensor> x, dx, parameters, gradients;
-  StepContext context;
+  LayerContext context;
 };
 
 // The layer in a model, which is to put out three numbers.

@@ -24,10 +24,10 @@ Shape Batched(int64_t rows, const Shape& sample) {
 // The same numbers in another layout.
 class Copy final : public Layer {
  public:
-  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+  void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     context.device->Relayout(x[0], y);
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
+  void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     if (dx[0].data != nullptr) context.device->Relayout(dy, dx[0]);
   }
@@ -218,7 +218,7 @@ absl::Status Graph::Allocate(Device& device, DType type, int64_t max_rows, int l
       }
       const int64_t scratch = node.layer->scratch_size(max_rows);
       if (scratch > 0) LOCKSTEP_RETURN_IF_ERROR(take(Shape{scratch}, DType::kF64, Layout::kRowMajor, memory.scratch));
-      StepContext& context = node.calls[lane].context;
+      LayerContext& context = node.calls[lane].context;
       context.layer_index = node.index;
       context.fused_activation = node.fused_activation;
       context.source_activation = node.source_activation;

@@ -36,7 +36,7 @@ struct NodeMemory {
 // What a layer is given for the micro-batch that is in the model: the tensors of Layer::Forward and Backward.
 struct NodeCall {
   // What the layer has of its own is set once, the step's for each call.
-  StepContext context;
+  LayerContext context;
   std::vector<Tensor> x;
   Tensor y;
   Tensor dy;

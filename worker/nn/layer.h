@@ -12,7 +12,7 @@
 
 namespace lockstep {
 
-// What a call is part of.
+// What a step's calls are part of.
 struct StepContext {
   Device* device = nullptr;
   bool training = false;
@@ -24,7 +24,10 @@ struct StepContext {
   int64_t batch_rows = 0;
   // Of products; set by the model while training.
   ProductPrecision precision = ProductPrecision::kFloat;
-  // The rest is set by the model for each layer.
+};
+
+// The same with what one layer has of its own.
+struct LayerContext : StepContext {
   // The layer's place in the model.
   int layer_index = 0;
   // An element-wise activation to apply to y at once, for layers that say they can.
@@ -54,9 +57,9 @@ class Layer {
   virtual bool is_view() const { return false; }
   // Not linear: the layer only applies this function, so the layer before it may do so instead.
   virtual ActivationArgs fusable_activation() const { return {}; }
-  // True: Forward applies StepContext::fused_activation.
+  // True: Forward applies LayerContext::fused_activation.
   virtual bool can_fuse() const { return false; }
-  // True: Backward applies the gradient of StepContext::source_activation.
+  // True: Backward applies the gradient of LayerContext::source_activation.
   virtual bool can_fuse_source_gradient() const { return false; }
   // The layout of its inputs and its output. Only layers that call nothing but what Device does in any layout may say
   // another than kRowMajor.
@@ -64,7 +67,7 @@ class Layer {
     static_cast<void>(device), static_cast<void>(choice);
     return Layout::kRowMajor;
   }
-  // Doubles of StepContext::scratch for micro-batches of up to `rows`.
+  // Doubles of LayerContext::scratch for micro-batches of up to `rows`.
   virtual int64_t scratch_size(int64_t rows) const {
     static_cast<void>(rows);
     return 0;
@@ -75,20 +78,20 @@ class Layer {
   // GradientSums, into scratch [width, 2 width), before Backward.
   virtual int64_t batch_sums_width() const { return 0; }
   // Overwrites sums: kF64 [batch_sums_width].
-  virtual void Sums(const StepContext& context, Tensor x, Tensor sums) {
+  virtual void Sums(const LayerContext& context, Tensor x, Tensor sums) {
     static_cast<void>(context), static_cast<void>(x), static_cast<void>(sums);
   }
-  virtual void GradientSums(const StepContext& context, Tensor x, Tensor dy, Tensor sums) {
+  virtual void GradientSums(const LayerContext& context, Tensor x, Tensor dy, Tensor sums) {
     static_cast<void>(context), static_cast<void>(x), static_cast<void>(dy), static_cast<void>(sums);
   }
 
   // x: one [rows, input...] for each of the plan's inputs, y: [rows, output...]; overwrites y.
   // parameters: one view per LayerPlan::parameters, in order.
-  virtual void Forward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
+  virtual void Forward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
                        Tensor y) = 0;
   // Overwrites each dx (null data: not wanted) and the gradients (shapes as the parameters; those of
   // moving statistics get this shard's share of the new ones).
-  virtual void Backward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
+  virtual void Backward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
                         Tensor y, Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) = 0;
 };
 

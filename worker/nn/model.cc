@@ -180,7 +180,7 @@ class ModelImpl final : public Model {
     for (Node& node : graph_.nodes) Forward(node, 0, context);
     if (last_layer_ == nullptr) return Last(0);
     const Tensor x = Last(0), y = Rows(prediction_, batch.rows, plan_.output);
-    last_layer_->Forward(context, {}, std::span(&x, 1), y);
+    last_layer_->Forward(LayerContext{context}, {}, std::span(&x, 1), y);
     return y;
   }
 
@@ -245,15 +245,9 @@ class ModelImpl final : public Model {
   const Tensor& Last(size_t lane) const { return graph_.Output(static_cast<int>(graph_.nodes.size()) - 1, lane); }
 
   // The node's own context, brought up to the step's.
-  static const StepContext& For(Node& node, size_t lane, const StepContext& step) {
-    StepContext& own = node.calls[lane].context;
-    own.device = step.device;
-    own.training = step.training;
-    own.seed = step.seed;
-    own.step = step.step;
-    own.first_row = step.first_row;
-    own.batch_rows = step.batch_rows;
-    own.precision = step.precision;
+  static const LayerContext& For(Node& node, size_t lane, const StepContext& step) {
+    LayerContext& own = node.calls[lane].context;
+    static_cast<StepContext&>(own) = step;
     return own;
   }
 
@@ -307,7 +301,7 @@ class ModelImpl final : public Model {
     const std::span<double> all(shard_sums_.data(), shards.size() * static_cast<size_t>(width));
     for (size_t lane = 0; lane < shards.size(); ++lane) {
       const Batch& batch = shards[lane].batch;
-      const StepContext& own = For(node, lane, Own(context, shards[lane].first_row));
+      const LayerContext& own = For(node, lane, Own(context, shards[lane].first_row));
       if (batch.rows == 0) {
         device_->Fill(place(lane), 0);
       } else if (backward) {

@@ -85,14 +85,14 @@ void ComputeUnfused(Subject& s, const std::string& loss_text, Tensor gradient, T
     }
     values.push_back(s.arrays.Zeros(conformance::Batched(kRows, plan.output), gradient.type));
     gradients.push_back(s.arrays.Zeros(values.back().shape, gradient.type));
-    StepContext context = s.context;
+    LayerContext context{s.context};
     context.layer_index = static_cast<int>(i);
     layers[i]->Forward(context, parameters[i], std::span(&values[i], 1), values[i + 1]);
   }
   MakeLoss(FromText<v1::LossSpec>(loss_text))
       ->Compute(*s.device, values.back(), s.batch.targets, 1.0 / kRows, gradients.back(), stats);
   for (size_t i = layers.size(); i-- > 0;) {
-    StepContext context = s.context;
+    LayerContext context{s.context};
     context.layer_index = static_cast<int>(i);
     layers[i]->Backward(context, parameters[i], std::span(&values[i], 1), values[i + 1], gradients[i + 1],
                         parameter_gradients[i], std::span(&gradients[i], 1));

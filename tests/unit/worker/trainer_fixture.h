@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/failpoints.h"
@@ -221,6 +222,21 @@ class TrainerTest : public ::testing::Test {
       if (report.checkpoint_saved().final()) outcome.model_sha256 = report.checkpoint_saved().parameters_sha256();
     }
     return outcome;
+  }
+
+  // The same bits from 1, 2 and 4 ranks, and from 2 that stop after step 40 and 3 that go on. What one rank gave, and
+  // those that went on.
+  std::pair<Outcome, Outcome> ExpectSameBits(const v1::JobSpec& spec) {
+    const Outcome one = Train(1, "one", {.spec = spec});
+    EXPECT_EQ(one.model_sha256.size(), 64u) << one.status;
+    EXPECT_EQ(Train(2, "two", {.spec = spec}).model_sha256, one.model_sha256);
+    EXPECT_EQ(Train(4, "four", {.spec = spec}).model_sha256, one.model_sha256);
+    Train(2, "parts", {.stop_at = 40, .spec = spec});
+    const std::string checkpoint = folder_ / "parts" / "checkpoints" / "step-41";
+    EXPECT_TRUE(std::filesystem::exists(checkpoint));
+    const Outcome rest = Train(3, "parts", {.resume_checkpoint = checkpoint, .first_step = 41, .spec = spec});
+    EXPECT_EQ(rest.model_sha256, one.model_sha256);
+    return {one, rest};
   }
 
   static std::vector<v1::EpochCompleted> Epochs(const Outcome& outcome) {

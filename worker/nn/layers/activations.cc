@@ -16,11 +16,11 @@ class ActivationLayer final : public Layer {
   Layout PickLayout(const Device&, const LayoutChoice& choice) const override {
     return args_.linear() ? Layout::kRowMajor : choice.source;
   }
-  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+  void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     if (args_.linear() && x[0].data == y.data) return;
     context.device->ActivationForward(args_, x[0], y);
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y, Tensor dy,
+  void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     if (dx[0].data == nullptr || (args_.linear() && dx[0].data == dy.data)) return;
     context.device->ActivationBackward(args_, x[0], y, dy, dx[0]);

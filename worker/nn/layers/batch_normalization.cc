@@ -24,16 +24,16 @@ class BatchNormalization final : public Layer {
   Layout PickLayout(const Device&, const LayoutChoice& choice) const override { return choice.source; }
   int64_t scratch_size(int64_t) const override { return 7 * channels_; }
   int64_t batch_sums_width() const override { return synchronized_ ? 2 * channels_ : 0; }
-  void Sums(const StepContext& context, Tensor x, Tensor sums) override {
+  void Sums(const LayerContext& context, Tensor x, Tensor sums) override {
     context.device->Fill(sums, 0);
     context.device->ChannelSums(x, sums);
   }
-  void GradientSums(const StepContext& context, Tensor x, Tensor dy, Tensor sums) override {
+  void GradientSums(const LayerContext& context, Tensor x, Tensor dy, Tensor sums) override {
     context.device->Fill(sums, 0);
     context.device->ChannelNormSums(x, Statistics(context), dy, sums);
   }
 
-  void Forward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
+  void Forward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
                Tensor y) override {
     Device& device = *context.device;
     if (OfBatch(context)) {
@@ -47,7 +47,7 @@ class BatchNormalization final : public Layer {
     device.ChannelNormForward(x[0], Statistics(context), Gamma(parameters), Beta(parameters), y);
   }
 
-  void Backward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
+  void Backward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
                 Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) override {
     Device& device = *context.device;
     const bool batch = OfBatch(context), whole = batch && synchronized_;
@@ -65,22 +65,22 @@ class BatchNormalization final : public Layer {
   }
 
  private:
-  bool OfBatch(const StepContext& context) const { return context.training && !frozen_; }
+  bool OfBatch(const LayerContext& context) const { return context.training && !frozen_; }
   // Of the shard's samples among those of the batch.
-  static double Share(const StepContext& context, const Tensor& x) {
+  static double Share(const LayerContext& context, const Tensor& x) {
     const double rows = static_cast<double>(x.shape[0]);
     return context.batch_rows > 0 ? rows / static_cast<double>(context.batch_rows) : 1.0;
   }
   // Numbers behind one channel's statistics.
-  double Count(const StepContext& context, const Tensor& x) const {
+  double Count(const LayerContext& context, const Tensor& x) const {
     const int64_t rows = synchronized_ && context.batch_rows > 0 ? context.batch_rows : x.shape[0];
     return static_cast<double>(rows * places_);
   }
   // Rows [first, first + count) of the scratch seen as [7, channels].
-  Tensor Rows(const StepContext& context, int64_t first, int64_t count) const {
+  Tensor Rows(const LayerContext& context, int64_t first, int64_t count) const {
     return {context.scratch.as<double>() + first * channels_, Shape{count, channels_}, DType::kF64};
   }
-  Tensor Statistics(const StepContext& context) const { return Rows(context, 4, 3); }
+  Tensor Statistics(const LayerContext& context) const { return Rows(context, 4, 3); }
   size_t Trainable() const { return (scale_ ? 1U : 0U) + (center_ ? 1U : 0U); }
   Tensor Gamma(std::span<const Tensor> tensors) const { return scale_ ? tensors[0] : Tensor{}; }
   Tensor Beta(std::span<const Tensor> tensors) const { return center_ ? tensors[scale_ ? 1 : 0] : Tensor{}; }

@@ -17,12 +17,12 @@ class Conv2d final : public Layer {
     return device.ImageLayout(With(choice.precision), choice.x, kernel_, choice.type);
   }
 
-  void Forward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
+  void Forward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
                Tensor y) override {
     const Tensor bias = parameters.size() > 1 ? parameters[1] : Tensor{};
     context.device->ConvForward(With(context.precision), x[0], parameters[0], bias, context.fused_activation, y);
   }
-  void Backward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
+  void Backward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
                 Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) override {
     const Tensor dbias = gradients.size() > 1 ? gradients[1] : Tensor{};
     const WindowArgs args = With(context.precision);

@@ -10,14 +10,14 @@ class Dense final : public Layer {
  public:
   bool can_fuse() const override { return true; }
 
-  void Forward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
+  void Forward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
                Tensor y) override {
     const Tensor bias = parameters.size() > 1 ? parameters[1] : Tensor{};
     context.device->Gemm({.activation = context.fused_activation, .precision = context.precision}, x[0], parameters[0],
                          bias, y);
   }
 
-  void Backward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
+  void Backward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
                 Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) override {
     Device& device = *context.device;
     device.Gemm({.transpose_a = true, .precision = context.precision}, x[0], dy, {}, gradients[0]);

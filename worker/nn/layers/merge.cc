@@ -9,11 +9,11 @@ namespace {
 class AddLayers final : public Layer {
  public:
   Layout PickLayout(const Device&, const LayoutChoice& choice) const override { return choice.source; }
-  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+  void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     context.device->Add(x[0], x[1], y);
     for (size_t i = 2; i < x.size(); ++i) context.device->Add(y, x[i], y);
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
+  void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     for (const Tensor& d : dx) {
       if (d.data != nullptr) context.device->ActivationForward({}, dy, d);
@@ -25,7 +25,7 @@ class Concatenate final : public Layer {
  public:
   explicit Concatenate(int axis) : axis_(axis) {}
 
-  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+  void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     int64_t offset = 0;
     for (const Tensor& part : x) {
       const int64_t width = Width(part), whole = Width(y);
@@ -33,7 +33,7 @@ class Concatenate final : public Layer {
       offset += width;
     }
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor, Tensor dy,
+  void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     int64_t offset = 0;
     for (size_t i = 0; i < x.size(); ++i) {

@@ -13,10 +13,10 @@ class PoolingLayer final : public Layer {
   bool can_fuse_source_gradient() const override { return true; }
   Layout PickLayout(const Device&, const LayoutChoice& choice) const override { return choice.source; }
 
-  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+  void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     context.device->PoolForward(kind_, args_, x[0], AsImages(y));
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y, Tensor dy,
+  void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     if (dx[0].data == nullptr) return;
     context.device->PoolBackward(kind_, args_, x[0], AsImages(y), AsImages(dy), context.source_activation, dx[0]);

@@ -19,12 +19,12 @@ class RowNormalization final : public Layer {
 
   int64_t scratch_size(int64_t rows) const override { return rows * repeats_ * args_.groups * 2; }
 
-  void Forward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
+  void Forward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
                Tensor y) override {
     context.device->RowNormForward(args_, AsRows(x[0]), Gamma(parameters), Beta(parameters), context.scratch,
                                    AsRows(y));
   }
-  void Backward(const StepContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
+  void Backward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
                 Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) override {
     context.device->RowNormBackward(args_, AsRows(x[0]), Gamma(parameters), context.scratch, AsRows(dy),
                                     dx[0].data == nullptr ? Tensor{} : AsRows(dx[0]), Gamma(gradients),

@@ -8,10 +8,10 @@ namespace {
 
 class Softmax final : public Layer {
  public:
-  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+  void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     context.device->SoftmaxForward(x[0], y);
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor y, Tensor dy,
+  void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor y, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     if (dx[0].data != nullptr) context.device->SoftmaxBackward(y, dy, dx[0]);
   }
@@ -19,10 +19,10 @@ class Softmax final : public Layer {
 
 class LogSoftmax final : public Layer {
  public:
-  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+  void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     context.device->LogSoftmaxForward(x[0], y);
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor y, Tensor dy,
+  void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor y, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     if (dx[0].data != nullptr) context.device->LogSoftmaxBackward(y, dy, dx[0]);
   }

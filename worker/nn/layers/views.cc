@@ -9,10 +9,10 @@ namespace {
 class View final : public Layer {
  public:
   bool is_view() const override { return true; }
-  void Forward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
+  void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     if (x[0].data != y.data) context.device->ActivationForward({}, x[0], y);
   }
-  void Backward(const StepContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
+  void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     if (dx[0].data != nullptr && dx[0].data != dy.data) context.device->ActivationForward({}, dy, dx[0]);
   }
