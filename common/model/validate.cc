@@ -111,8 +111,9 @@ class Validator {
     if (!v1::NonFinitePolicy_IsValid(training.non_finite())) {
       Add("training.non_finite", "must be FAIL, SKIP_STEP or ROLL_BACK");
     }
-    if (!v1::Precision_IsValid(training.precision())) {
-      Add("training.precision", "must be PRECISION_FLOAT32 or PRECISION_MIXED_BFLOAT16");
+    if (!v1::Precision_IsValid(training.precision()) || training.precision() == v1::PRECISION_TF32 ||
+        training.precision() == v1::PRECISION_MIXED_FLOAT16) {
+      Add("training.precision", "must be PRECISION_FLOAT32 or PRECISION_MIXED_BFLOAT16 on a CPU");
     }
     if (training.reduction() == v1::REDUCTION_FASTEST) {
       Add("training.reduction", "FASTEST is not built into this version; use REDUCTION_CANONICAL");
