@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
+#include "common/status_macros.h"
 
 namespace lockstep {
 
@@ -89,16 +91,22 @@ bool UseFolder(const std::string& folder) {
          (info.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
-std::optional<IdxData> Load(const std::string& path) {
+// The whole file, for reading; null where it cannot be.
+std::shared_ptr<const uint8_t> Map(int fd, size_t size) {
+  void* const at = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  if (at == MAP_FAILED) return nullptr;
+  return {static_cast<const uint8_t*>(at), [size](const uint8_t* p) { munmap(const_cast<uint8_t*>(p), size); }};
+}
+
+std::optional<SharedIdx> Load(const std::string& path) {
   const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat info {};
   if (file.get() < 0 || fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) return std::nullopt;
   const auto size = static_cast<size_t>(info.st_size);
   if (size < kExtraBytes) return std::nullopt;
-  IdxData data;
-  data.values.resize(size);
-  if (!ReadAll(file.get(), data.values)) return std::nullopt;
-  const std::span<const uint8_t> bytes(data.values);
+  const std::shared_ptr<const uint8_t> memory = Map(file.get(), size);
+  if (memory == nullptr) return std::nullopt;
+  const std::span<const uint8_t> bytes(memory.get(), size);
   const std::string hash = FastDigest(std::as_bytes(bytes.first(size - kHashBytes)));
   if (std::memcmp(hash.data(), bytes.last(kHashBytes).data(), kHashBytes) != 0) return std::nullopt;
   Trailer trailer;
@@ -108,14 +116,19 @@ std::optional<IdxData> Load(const std::string& path) {
   }
   const std::vector<int64_t> dims(trailer.dims, trailer.dims + trailer.rank);
   if (CheckedElements(dims, kMaxIdxValues) != static_cast<int64_t>(size - kExtraBytes)) return std::nullopt;
-  data.shape = Shape(dims);
-  data.values.resize(size - kExtraBytes);
   futimens(file.get(), nullptr);  // Used just now, see Trim.
-  return data;
+  return SharedIdx{Shape(dims), bytes.first(size - kExtraBytes), memory};
+}
+
+// Of this process alone.
+absl::StatusOr<SharedIdx> ReadAlone(int fd, const std::string& name) {
+  LOCKSTEP_ASSIGN_OR_RETURN(IdxData data, ReadIdx(fd, name));
+  const auto owner = std::make_shared<const std::vector<uint8_t>>(std::move(data.values));
+  return SharedIdx{data.shape, *owner, owner};
 }
 
 // True: whole, in the open file.
-bool Store(int fd, const IdxData& data) {
+bool Store(int fd, const SharedIdx& data) {
   Trailer trailer;
   std::memset(&trailer, 0, sizeof(trailer));
   std::memcpy(trailer.mark, kMark, sizeof(kMark));
@@ -154,17 +167,17 @@ void Trim(const IdxCache& cache, uint64_t bytes) {
   }
 }
 
-absl::StatusOr<IdxData> UnpackAndKeep(int fd, const std::string& name, const IdxCache& cache, const std::string& key,
-                                      const std::string& path) {
+absl::StatusOr<SharedIdx> UnpackAndKeep(int fd, const std::string& name, const IdxCache& cache, const std::string& key,
+                                        const std::string& path) {
   // The lock goes with the process that holds it. Who waited for it finds the file in place; what a process left
   // that was killed is written over.
   const std::string part = absl::StrCat(path, ".part");
   const Descriptor lock(open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   const bool locked = lock.get() >= 0 && flock(lock.get(), LOCK_EX) == 0;
   if (locked) {
-    if (std::optional<IdxData> kept = Load(path)) return *std::move(kept);
+    if (std::optional<SharedIdx> kept = Load(path)) return *std::move(kept);
   }
-  absl::StatusOr<IdxData> data = ReadIdx(fd, name);
+  absl::StatusOr<SharedIdx> data = ReadAlone(fd, name);
   if (!locked) return data;
   const uint64_t bytes = data.ok() ? data->values.size() : 0;
   bool keep = data.ok() && bytes >= cache.min_bytes && bytes <= cache.limit_bytes / 2;
@@ -173,8 +186,12 @@ absl::StatusOr<IdxData> UnpackAndKeep(int fd, const std::string& name, const Idx
     // What was unpacked is what was hashed, or else the file was written to in between.
     keep = Store(lock.get(), *data) && HashOfPacked(fd) == key && rename(part.c_str(), path.c_str()) == 0;
   }
-  if (!keep) unlink(part.c_str());
-  return data;
+  if (!keep) {
+    unlink(part.c_str());
+    return data;
+  }
+  std::optional<SharedIdx> kept = Load(path);
+  return kept.has_value() ? *std::move(kept) : data;
 }
 
 }  // namespace
@@ -187,12 +204,12 @@ IdxCache IdxCacheFromEnvironment() {
   return {.folder = absl::StrCat(home, "/.cache/lockstep/unpacked")};
 }
 
-absl::StatusOr<IdxData> ReadIdxCached(int fd, const std::string& name, const IdxCache& cache) {
-  if (cache.folder.empty()) return ReadIdx(fd, name);
+absl::StatusOr<SharedIdx> ReadIdxCached(int fd, const std::string& name, const IdxCache& cache) {
+  if (cache.folder.empty()) return ReadAlone(fd, name);
   const std::string key = HashOfPacked(fd);
-  if (key.empty() || !UseFolder(cache.folder)) return ReadIdx(fd, name);
+  if (key.empty() || !UseFolder(cache.folder)) return ReadAlone(fd, name);
   const std::string path = absl::StrCat(cache.folder, "/", key, kSuffix);
-  if (std::optional<IdxData> kept = Load(path)) return *std::move(kept);
+  if (std::optional<SharedIdx> kept = Load(path)) return *std::move(kept);
   return UnpackAndKeep(fd, name, cache, key, path);
 }
 

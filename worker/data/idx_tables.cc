@@ -43,7 +43,7 @@ class IdxTables final : public Dataset {
 
  private:
   struct Part {
-    IdxData images;
+    SharedIdx images;
     std::vector<int32_t> labels;
     DataTable table;
   };
@@ -67,7 +67,8 @@ class IdxTables final : public Dataset {
     }
     const int64_t samples = part.images.shape[0];
     const int64_t width = samples == 0 ? 0 : part.images.shape.elements() / samples;
-    part.table.features = {part.images.values.data(), Shape{samples, width}, DType::kU8};
+    // A tensor says nothing of what may be written; samples are only read.
+    part.table.features = {const_cast<uint8_t*>(part.images.values.data()), Shape{samples, width}, DType::kU8};
     part.table.targets = {part.labels.data(), Shape{samples}, DType::kI32};
     part.table.samples = samples;
     return absl::OkStatus();

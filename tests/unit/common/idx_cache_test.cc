@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include <chrono>
+#include <fstream>
 #include <future>
 #include <string>
 #include <vector>
@@ -35,11 +36,15 @@ class IdxCacheTest : public FolderTest {
     gzclose(file);
     return Path(name);
   }
-  IdxData Read(const std::string& path) {
+  SharedIdx Share(const std::string& path) {
     const TestFd fd(path);
     auto data = ReadIdxCached(fd.get(), path, cache_);
     EXPECT_TRUE(data.ok()) << data.status();
     return *std::move(data);
+  }
+  IdxData Read(const std::string& path) {
+    const SharedIdx data = Share(path);
+    return {data.shape, {data.values.begin(), data.values.end()}};
   }
   std::vector<fs::path> Kept() {
     std::vector<fs::path> files;
@@ -68,6 +73,22 @@ TEST_F(IdxCacheTest, KeepsAndReadsAgain) {
   ExpectSame(path);
   EXPECT_EQ(Kept().size(), 1u);
   EXPECT_GE(fs::last_write_time(Kept()[0]), written);
+}
+
+// Whoever unpacked it, too, holds the pages that others hold.
+TEST_F(IdxCacheTest, IsInMemoryOnceForAll) {
+  const std::string path = Pack("a.gz", 1, 60'000);
+  const auto first = Share(path), second = Share(path);
+  std::ifstream maps("/proc/self/maps");
+  int mapped = 0;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(Kept()[0]) != std::string::npos) mapped += line.find(" r--s ") != std::string::npos ? 1 : 100;
+  }
+  EXPECT_EQ(mapped, 2) << "shared, for reading";
+  // Its name may go; what is mapped stays.
+  fs::remove(Kept()[0]);
+  EXPECT_EQ(first.values[1], 2);
+  EXPECT_EQ(second.values[1], 2);
 }
 
 // What proves that it is really read: the kept values, changed together with their hash, come back.
