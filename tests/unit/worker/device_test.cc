@@ -4,9 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "common/rng.h"
+#include "worker/device/cpu/kernels.h"
 
 namespace lockstep {
 namespace {
@@ -138,6 +140,19 @@ TEST(CheckFiniteTest, FindsNanAndInfinity) {
     device->CheckFinite(View(x, Shape{100}), out);
     EXPECT_EQ(flag, 1);
   }
+}
+
+// Moments of weights without a gradient fade below 2^-126, where some processors take a hundred times as long.
+TEST(DeviceTest, SubnormalNumbersAreZero) {
+  if (std::string(ChooseKernels().name) == "portable") GTEST_SKIP() << "only x86 processors are asked to";
+  auto device = MakeCpuDevice(1);
+  std::vector<float> x(100, 1e-40f), y(100, 1e-38f), out(100);
+  device->Add(View(x, Shape{100}), View(x, Shape{100}), View(out, Shape{100}));
+  EXPECT_EQ(out, std::vector<float>(100)) << "in";
+  Tensor all = View(y, Shape{100});
+  std::vector<double> half(100, 0.6e-38);
+  device->Convert({half.data(), Shape{100}, DType::kF64}, 1.0, all);
+  EXPECT_EQ(y, std::vector<float>(100)) << "out";
 }
 
 TEST(DeviceTest, SaysWhatItsBitsDependOn) {

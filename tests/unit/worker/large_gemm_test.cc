@@ -7,10 +7,12 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "common/rng.h"
 #include "worker/device/cpu/cpu_matmul.h"
+#include "worker/device/cpu/crossovers.h"
 #include "worker/device/cpu/kernels.h"
 
 namespace lockstep {
@@ -175,6 +177,46 @@ TEST_P(LargeProductTest, EveryActivationIsApplied) {
 
 INSTANTIATE_TEST_SUITE_P(Precisions, LargeProductTest,
                          testing::Values(ProductPrecision::kFloat, ProductPrecision::kBf16));
+
+TEST(CrossoverTest, TheFirstLineThatFitsDecides) {
+  using cpu::FloatGemmWay, cpu::GemmWay;
+  for (const CpuCore core : {CpuCore::kOther, CpuCore::kIntel}) {
+    EXPECT_EQ(FloatGemmWay(128, 128, 784, false, 1, core), GemmWay::kSmall);
+    EXPECT_EQ(FloatGemmWay(128, 128, 64, false, 2, core), GemmWay::kSmall);
+    EXPECT_NE(FloatGemmWay(128, 128, 784, false, 2, core), GemmWay::kSmall);
+  }
+  EXPECT_EQ(FloatGemmWay(256, 1024, 1024, false, 1, CpuCore::kOther), GemmWay::kLarge);
+  EXPECT_EQ(FloatGemmWay(256, 1024, 1024, true, 1, CpuCore::kOther), GemmWay::kLibrary);
+  EXPECT_EQ(FloatGemmWay(256, 1024, 1024, false, 1, CpuCore::kIntel), GemmWay::kLibrary);
+}
+
+// Floats are summed in the same order, whichever way is faster on a kind of core.
+TEST(CrossoverTest, TheWaysOfFloatsHaveTheSameBits) {
+  constexpr int64_t kM = 300, kN = 260, kK = 300;
+  std::vector<float> a = Random(kM * kK, 1), b = Random(kK * kN, 2), bias = Random(kN, 3);
+  KernelChoice kernels = ChooseKernels();
+  for (const bool transpose_a : {false, true}) {
+    std::vector<float> outs[2];
+    for (const CpuCore core : {CpuCore::kOther, CpuCore::kIntel}) {
+      kernels.core = core;
+      std::vector<float>& out = outs[static_cast<size_t>(core)];
+      out.resize(kM * kN);
+      MakeCpuDeviceWith(kernels, 1)
+          ->Gemm({.transpose_a = transpose_a, .activation = {Activation::kRelu}},
+                 View(a, transpose_a ? Shape{kK, kM} : Shape{kM, kK}), View(b, Shape{kK, kN}), View(bias, Shape{kN}),
+                 View(out, Shape{kM, kN}));
+    }
+    EXPECT_TRUE(SameBits(outs[0], outs[1])) << transpose_a;
+  }
+}
+
+TEST(CrossoverTest, WherePairsAreSlowTheyAreMultipliedAsFloats) {
+  KernelChoice kernels = ChooseKernels();
+  kernels.core = CpuCore::kIntel;
+  const std::string text = MakeCpuDeviceWith(kernels, 1)->Description();
+  const bool matrix_units = cpu::CpuMatmul(kernels, 1).has_matrix_units();
+  EXPECT_NE(text.find(matrix_units ? "bfloat16 on matrix units" : "bfloat16 in float"), std::string::npos) << text;
+}
 
 // The library that machines with matrix units use says the same as the definition.
 TEST(CpuMatmulTest, RoundsFactorsToBf16) {

@@ -14,10 +14,12 @@
 #include "worker/device/cpu/cpu_conv.h"
 #include "worker/device/cpu/cpu_gemm.h"
 #include "worker/device/cpu/cpu_lanes.h"
+#include "worker/device/cpu/crossovers.h"
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/cpu/losses.h"
 #include "worker/device/cpu/metrics.h"
 #include "worker/device/cpu/norms.h"
+#include "worker/device/cpu/subnormals.h"
 #include "worker/device/device.h"
 #include "worker/device/math/random.h"
 
@@ -33,20 +35,29 @@ std::string CpuModel() {
   return "unknown";
 }
 
+KernelChoice ForCore(KernelChoice kernels) {
+  if (!cpu::PairsAreFast(kernels.core)) {
+    kernels.large_bf16 = nullptr;
+    kernels.lane_pairs = nullptr;
+  }
+  return kernels;
+}
+
 class CpuDevice final : public Device {
  public:
   CpuDevice(const KernelChoice& kernels, int threads)
       : threads_(std::max(threads, 1)),
-        kernels_(kernels),
+        kernels_(ForCore(kernels)),
         gemm_(kernels_, threads_),
         conv_(threads_),
-        lanes_(kernels_, threads_) {}
+        lanes_(kernels_, threads_) {
+    cpu::FlushSubnormals();
+  }
 
   std::string Description() const override {
     const dnnl_version_t* v = dnnl_version();
     return absl::StrCat("cpu ", CpuModel(), ", ", kernels_.name, ", oneDNN ", v->major, ".", v->minor, ".", v->patch,
-                        kernels_.large_bf16 != nullptr ? ", bfloat16" : ", bfloat16 in float", ", ", threads_,
-                        threads_ == 1 ? " thread" : " threads");
+                        ", ", gemm_.Bf16Name(), ", ", threads_, threads_ == 1 ? " thread" : " threads");
   }
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) override { return cpu::AllocateHost(bytes); }

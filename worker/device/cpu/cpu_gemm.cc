@@ -4,25 +4,9 @@
 #include <omp.h>
 
 #include "oneapi/dnnl/dnnl.h"
+#include "worker/device/cpu/crossovers.h"
 
 namespace lockstep::cpu {
-
-namespace {
-
-// Below this a call of the library costs more than its matrix units save.
-constexpr int64_t kMatrixUnitsFrom = int64_t{1} << 20;
-
-}  // namespace
-
-bool PrefersOwnGemm(int64_t m, int64_t n, int64_t k, int threads) {
-  // Measured with lockstep-bench-step (BM_Gemm).
-  const int64_t limit = threads > 1 ? int64_t{1} << 20 : int64_t{1} << 24;
-  return m * n * k <= limit;
-}
-
-// Measured with lockstep-bench-step (BM_LargeGemm): oneDNN is ahead by 2 % where the first factor is transposed, and
-// behind by as much and more elsewhere.
-bool PrefersOwnLargeGemm(const GemmArgs& args) { return !args.transpose_a; }
 
 CpuGemm::CpuGemm(const KernelChoice& kernels, int threads)
     : kernels_(kernels), threads_(threads), large_(kernels, threads), matmul_(kernels, threads) {}
@@ -48,6 +32,11 @@ void CpuGemm::RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
   }
 }
 
+const char* CpuGemm::Bf16Name() const {
+  if (matmul_.has_matrix_units()) return "bfloat16 on matrix units";
+  return large_.has(ProductPrecision::kBf16) ? "bfloat16" : "bfloat16 in float";
+}
+
 bool CpuGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
   const int64_t m = out.shape[0], n = out.shape[1], k = a.shape[args.transpose_a ? 0 : 1];
   if (out.type == DType::kF64) {
@@ -61,15 +50,9 @@ bool CpuGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor 
       return false;
     }
     if (large_.has(ProductPrecision::kBf16)) return RunLarge(args, a, b, bias, out);
-    RunRounded(args, a, b, out);
-    return false;
+    return RunRounded(args, a, b, bias, out);
   }
-  if (k > 0 && !PrefersOwnGemm(m, n, k, threads_) && large_.has(ProductPrecision::kFloat) &&
-      PrefersOwnLargeGemm(args)) {
-    return RunLarge(args, a, b, bias, out);
-  }
-  RunFloat(args, a, b, out);
-  return false;
+  return RunFloat(args, a, b, bias, out);
 }
 
 bool CpuGemm::RunLarge(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
@@ -83,7 +66,7 @@ bool CpuGemm::RunLarge(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Te
   return false;
 }
 
-void CpuGemm::RunRounded(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
+bool CpuGemm::RunRounded(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
   const auto rounded = [&](Tensor x, std::vector<float>& to) {
     const auto n = static_cast<size_t>(x.elements());
     if (to.size() < n) to.resize(n);
@@ -92,17 +75,25 @@ void CpuGemm::RunRounded(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
     return x;
   };
   const Tensor left = rounded(a, rounded_a_);
-  RunFloat(args, left, rounded(b, rounded_b_), out);
+  GemmArgs exact = args;
+  exact.precision = ProductPrecision::kFloat;
+  return RunFloat(exact, left, rounded(b, rounded_b_), bias, out);
 }
 
-void CpuGemm::RunFloat(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
+bool CpuGemm::RunFloat(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
   const int64_t m = out.shape[0], n = out.shape[1], k = a.shape[args.transpose_a ? 0 : 1];
-  if (k == 0 || PrefersOwnGemm(m, n, k, threads_)) return RunOwn<float>(args, a, b, out);
+  const GemmWay way = FloatGemmWay(m, n, k, args.transpose_a, threads_, kernels_.core);
+  if (k == 0 || way == GemmWay::kSmall) {
+    RunOwn<float>(args, a, b, out);
+    return false;
+  }
+  if (way == GemmWay::kLarge && large_.has(ProductPrecision::kFloat)) return RunLarge(args, a, b, bias, out);
   // The count is the calling thread's own setting; another device of this thread may have changed it.
   if (omp_get_max_threads() != threads_) omp_set_num_threads(threads_);
   dnnl_sgemm(args.transpose_a ? 'T' : 'N', args.transpose_b ? 'T' : 'N', m, n, k, 1.0f, a.as<const float>(),
              args.transpose_a ? m : k, b.as<const float>(), args.transpose_b ? k : n, args.accumulate ? 1.0f : 0.0f,
              out.as<float>(), n);
+  return false;
 }
 
 }  // namespace lockstep::cpu

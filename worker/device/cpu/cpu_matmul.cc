@@ -61,7 +61,7 @@ class CpuMatmul::Plan {
 };
 
 CpuMatmul::CpuMatmul(const KernelChoice& kernels, int threads)
-    : kernels_(kernels), threads_(threads), has_matrix_units_(kernels.large_bf16 != nullptr && HasMatrixUnits()) {}
+    : kernels_(kernels), threads_(threads), has_matrix_units_(kernels.large_f32 != nullptr && HasMatrixUnits()) {}
 CpuMatmul::~CpuMatmul() = default;
 
 void CpuMatmul::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {

@@ -21,6 +21,48 @@ LOCKSTEP_INLINE void ForTile(Visit visit) {
   }
 }
 
+// Addresses of a tile's rows, which are equally far apart. The processor adds once, twice, four or eight times a
+// register by itself, so that a third of the rows needs a register of its own: all of 14 fit.
+template <typename T, int kRows>
+struct RowPointers {
+  static constexpr int kBases = (kRows + 2) / 3;
+  const char* base[kBases];
+  int64_t stride;
+
+  LOCKSTEP_INLINE RowPointers(const T* a, int64_t row) : stride(row * static_cast<int64_t>(sizeof(T))) {
+#pragma GCC unroll 8
+    for (int b = 0; b < kBases; ++b) base[b] = reinterpret_cast<const char*>(a) + 3 * b * stride;
+  }
+  static constexpr int BaseOf(int row) {
+    for (int b = 0; 3 * b < row; ++b) {
+      const int left = row - 3 * b;
+      if (left == 1 || left == 2 || left == 4 || left == 8) return b;
+    }
+    return row / 3;
+  }
+  template <int kRow>
+  LOCKSTEP_INLINE T At() const {
+    constexpr int kBase = BaseOf(kRow);
+    return *reinterpret_cast<const T*>(base[kBase] + (kRow - 3 * kBase) * stride);
+  }
+  LOCKSTEP_INLINE void Advance(int64_t elements) {
+#pragma GCC unroll 8
+    for (int b = 0; b < kBases; ++b) base[b] += elements * static_cast<int64_t>(sizeof(T));
+  }
+};
+
+template <typename T, int kVectors>
+LOCKSTEP_INLINE void AddProducts(const Vec<T>& x, const Vec<T> (&row)[kVectors], Vec<T> (&sum)[kVectors]) {
+#pragma GCC unroll 2
+  for (int v = 0; v < kVectors; ++v) sum[v].MultiplyAdd(x, row[v]);
+}
+// sum[r][v] += row r of a times row[v].
+template <typename T, int kRows, int kVectors, int... kRow>
+LOCKSTEP_INLINE void AddProducts(const RowPointers<T, kRows>& a, const Vec<T> (&row)[kVectors],
+                                 Vec<T> (&sum)[kRows][kVectors], std::integer_sequence<int, kRow...>) {
+  (AddProducts(Vec<T>::Broadcast(a.template At<kRow>()), row, sum[kRow]), ...);
+}
+
 // Not inlined: the addresses of one tile are all that the registers hold.
 template <typename T, int kRows, int kVectors>
 [[gnu::noinline]] void Tile(const T* a, int64_t a_row, int64_t a_column, const Panel<T>& panel, T* out, int64_t n,
@@ -39,16 +81,13 @@ template <typename T, int kRows, int kVectors>
     ForTile<kRows, kVectors>([&](int r, int v) { sum[r][v] = Vec<T>::Broadcast(T(0)); });
   }
   const T* b = panel.b;
-  for (int64_t p = 0; p < panel.depth; ++p, b += panel.stride, a += a_column) {
+  RowPointers<T, kRows> rows(a, a_row);
+  for (int64_t p = 0; p < panel.depth; ++p, b += panel.stride) {
     Vec<T> row[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) row[v] = Vec<T>::Load(b + v * kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const Vec<T> x = Vec<T>::Broadcast(a[r * a_row]);
-#pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) sum[r][v].MultiplyAdd(x, row[v]);
-    }
+    AddProducts(rows, row, sum, std::make_integer_sequence<int, kRows>());
+    rows.Advance(a_column);
   }
   if (whole) {
     ForTile<kRows, kVectors>([&](int r, int v) {
@@ -76,22 +115,30 @@ LOCKSTEP_INLINE int64_t Tiles(int64_t rows, int64_t tiles, int64_t i, const T* a
   return i;
 }
 
+// sum += what each of the panel's rows is multiplied with, times it.
+template <typename T, int kDepth, int... kColumn>
+LOCKSTEP_INLINE void AddRows(const RowPointers<T, kDepth>& a, const Vec<T> (&b)[kDepth], Vec<T>& sum,
+                             std::integer_sequence<int, kColumn...>) {
+  (sum.MultiplyAdd(Vec<T>::Broadcast(a.template At<kColumn>()), b[kColumn]), ...);
+}
+
 // A panel one vector wide and `panel.depth` = kDepth deep stays in the registers, and the rows pass by.
 template <typename T, int kDepth>
 LOCKSTEP_INLINE void ShortRows(const GemmProblem<T>& g, const T* a, const Panel<T>& panel, T* out, bool add) {
   if constexpr (kDepth > 1) {
     if (panel.depth < kDepth) return ShortRows<T, kDepth - 1>(g, a, panel, out, add);
   }
-  const bool whole = panel.columns == Vec<T>::kLanes;
+  const int64_t columns = panel.columns, n = g.n, step = g.a_row;
+  const bool whole = columns == Vec<T>::kLanes;
   Vec<T> b[kDepth];
 #pragma GCC unroll 16
   for (int p = 0; p < kDepth; ++p) b[p] = Vec<T>::Load(panel.b + p * panel.stride);
-  for (int64_t i = 0; i < g.m; ++i, a += g.a_row, out += g.n) {
+  RowPointers<T, kDepth> row(a, g.a_column);
+  for (const T* const end = out + g.m * n; out != end; out += n, row.Advance(step)) {
     Vec<T> sum = Vec<T>::Broadcast(T(0));
-    if (add) sum = whole ? Vec<T>::Load(out) : Vec<T>::LoadFirst(out, panel.columns);
-#pragma GCC unroll 16
-    for (int p = 0; p < kDepth; ++p) sum.MultiplyAdd(Vec<T>::Broadcast(a[p * g.a_column]), b[p]);
-    whole ? sum.Store(out) : sum.StoreFirst(out, panel.columns);
+    if (add) sum = whole ? Vec<T>::Load(out) : Vec<T>::LoadFirst(out, columns);
+    AddRows(row, b, sum, std::make_integer_sequence<int, kDepth>());
+    whole ? sum.Store(out) : sum.StoreFirst(out, columns);
   }
 }
 

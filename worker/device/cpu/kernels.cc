@@ -7,10 +7,14 @@ namespace lockstep {
 
 int AvailableKernels(KernelChoice* out, int capacity) {
   int count = 0;
+  CpuCore core = CpuCore::kOther;
   const auto add = [&](const KernelChoice& set) {
-    if (count < capacity) out[count++] = set;
+    if (count >= capacity) return;
+    out[count] = set;
+    out[count++].core = core;
   };
 #if defined(__x86_64__)
+  if (__builtin_cpu_is("intel")) core = CpuCore::kIntel;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")) {
     const bool bf16 = __builtin_cpu_supports("avx512bf16");

@@ -96,6 +96,13 @@ struct CpuKernels {
 struct LaneKernels;
 struct LanePairKernels;
 
+// What decides between several ways of one set (crossovers.h).
+enum class CpuCore : uint8_t {
+  kOther,
+  // Two 512-bit multipliers for floats, but half as many products of BF16 pairs as of floats a cycle.
+  kIntel,
+};
+
 // The widest set this machine has, and its name.
 struct KernelChoice {
   const char* name;
@@ -106,6 +113,7 @@ struct KernelChoice {
   LargeGemmFunction large_f32 = nullptr;
   LargeGemmFunction large_bf16 = nullptr;
   const LanePairKernels* lane_pairs = nullptr;
+  CpuCore core = CpuCore::kOther;
 };
 KernelChoice ChooseKernels();
 // All sets this machine has, for tests.

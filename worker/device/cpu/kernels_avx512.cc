@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <immintrin.h>
 
+#include <utility>
+
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/math/activations.h"
 #include "worker/device/math/optimizers.h"

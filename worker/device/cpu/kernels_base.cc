@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <utility>
+
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/math/activations.h"
 #include "worker/device/math/optimizers.h"

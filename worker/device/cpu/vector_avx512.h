@@ -3,10 +3,10 @@
 // kernel set's namespace.
 
 // Rows of a tile one and two vectors wide, as many as the registers hold.
-constexpr int kTileRowsOfOne = 8;
-constexpr int kTileRowsOfTwo = 8;
+constexpr int kTileRowsOfOne = 14;
+constexpr int kTileRowsOfTwo = 12;
 // Rows of a panel one vector wide that stay in the registers.
-constexpr int kShortDepth = 16;
+constexpr int kShortDepth = 14;
 
 template <>
 struct Vec<float> {

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which way a matrix product takes, as measured (lockstep-bench-step: BM_Gemm, BM_LargeGemm). It depends on the shape,
+// the threads and the kind of core alone, and float sums are taken in the same order on each way.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "worker/device/cpu/kernels.h"
+#include "worker/device/device.h"
+
+namespace lockstep::cpu {
+
+enum class GemmWay : uint8_t {
+  // gemm_impl.h: nothing is packed that need not be.
+  kSmall,
+  // large_gemm_impl.h: packed, with bias and ReLU.
+  kLarge,
+  // oneDNN.
+  kLibrary,
+};
+
+struct GemmCrossover {
+  // Of fewer multiply-adds, or of as many.
+  int64_t most = INT64_MAX;
+  // What it holds for; nothing: for all.
+  std::optional<bool> threaded = std::nullopt;
+  std::optional<bool> transposed_a = std::nullopt;
+  std::optional<CpuCore> core = std::nullopt;
+  GemmWay way = GemmWay::kSmall;
+};
+
+// Of floats; the first line that fits.
+inline constexpr GemmCrossover kFloatCrossovers[] = {
+    {.most = int64_t{1} << 20, .way = GemmWay::kSmall},
+    {.most = int64_t{1} << 24, .threaded = false, .way = GemmWay::kSmall},
+    // 256 x 1024 x 1024 and its like, GFLOP/s: 126 to 150 against 105 of 160.
+    {.core = CpuCore::kIntel, .way = GemmWay::kLibrary},
+    // 2 % ahead; behind by as much and more where it is not transposed.
+    {.transposed_a = true, .way = GemmWay::kLibrary},
+    {.way = GemmWay::kLarge},
+};
+
+// Factors rounded to BF16 go to a machine's matrix units from here on: below, a call of the library costs more than
+// they save.
+inline constexpr int64_t kMatrixUnitsFrom = int64_t{1} << 20;
+
+// Products of BF16 pairs are faster than those of the same factors as floats.
+constexpr bool PairsAreFast(CpuCore core) { return core != CpuCore::kIntel; }
+
+constexpr GemmWay FloatGemmWay(int64_t m, int64_t n, int64_t k, bool transposed_a, int threads, CpuCore core) {
+  for (const GemmCrossover& line : kFloatCrossovers) {
+    if (m * n * k <= line.most && line.threaded.value_or(threads > 1) == (threads > 1) &&
+        line.transposed_a.value_or(transposed_a) == transposed_a && line.core.value_or(core) == core) {
+      return line.way;
+    }
+  }
+  return GemmWay::kLibrary;
+}
+
+}  // namespace lockstep::cpu
