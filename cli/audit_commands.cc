@@ -147,6 +147,12 @@ struct VerifyPlan {
 
 // Where the replay begins, and whether there is something to compare; the exit status.
 int PlanVerify(const Options& options, Client& client, const v1::Job& job, VerifyPlan* plan) {
+  if (job.spec().training().reduction() == v1::REDUCTION_FASTEST) {
+    *options.err << "error: job " << job.job_id()
+                 << " was trained with REDUCTION_FASTEST, which does not promise the same bits; there is nothing to "
+                    "verify\n";
+    return kUsage;
+  }
   if (plan->last > job.progress().step()) {
     *options.err << "error: job " << job.job_id() << " has done " << job.progress().step()
                  << " steps; --steps must end there or before\n";

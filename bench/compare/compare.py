@@ -13,9 +13,10 @@ import statistics
 import sys
 import tempfile
 
+import allreduce
 import datasets
 import report
-from rows import ROWS, SETUPS, job
+from rows import ROWS, SETUPS, fastest, job
 from sides import Lockstep, Peer, SideError, has
 import start
 
@@ -23,8 +24,8 @@ import start
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [row.name for row in ROWS]
-    parser.add_argument("--only", default=",".join(names) + ",start",
-                        help=f"rows, separated by commas: {', '.join(names)}, start")
+    parser.add_argument("--only", default=",".join(names) + ",allreduce,start",
+                        help=f"rows, separated by commas: {', '.join(names)}, allreduce, start")
     parser.add_argument("--setups", default="1x1,1x2,2x1", help="ranks x threads of a rank, separated by commas")
     parser.add_argument("--precisions", default="fp32,bf16", help="separated by commas; BF16 where a figure is asked")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement, after its warm-up")
@@ -38,7 +39,7 @@ def arguments():
     options.only = options.only.split(",")
     options.setups = [tuple(map(int, setup.split("x"))) for setup in options.setups.split(",")]
     options.precisions = options.precisions.split(",")
-    for unknown in set(options.only) - set(names) - {"start"}:
+    for unknown in set(options.only) - set(names) - {"allreduce", "start"}:
         parser.error(f"--only: there is no row {unknown}")
     for setup in set(options.setups) - set(SETUPS):
         parser.error(f"--setups: {setup[0]}x{setup[1]} is none of 1x1, 1x2, 2x1")
@@ -69,6 +70,8 @@ class Contest:
             spec = job(row, dataset, self.ranks, self.threads, precision)
             if not lockstep.refuses(spec, root):
                 self.jobs[precision] = spec
+        if self.ranks > 1 and "fp32" in self.jobs:
+            self.jobs["fastest"] = fastest(self.jobs["fp32"])
         self.peers = {}
         self.results = {}
 
@@ -128,15 +131,22 @@ def line_of(row, setup, results, peer):
         # Asked of one rank with one thread, and of two ranks.
         if (setup[0], precision) in row.goals and setup != (1, 2):
             line["goal"][precision] = row.goals[setup[0], precision]
+    # Of each round, how much longer a step takes in the canonical order.
+    pairs = list(zip(rates("Lockstep", "fastest"), rates("Lockstep", "fp32")))
+    if pairs:
+        line["samples_per_second"]["lockstep_fastest"] = statistics.median(rates("Lockstep", "fastest"))
+        line["canonical_cost"] = statistics.median(a / b for a, b in pairs) - 1
     return line
 
 
 def measure(options, lockstep, found, out):
-    """Fills in out["lines"], out["blas"] and out["start"], one after the other."""
+    """Fills in out["lines"], out["blas"], out["start"] and out["allreduce"], one after the other."""
     with tempfile.TemporaryDirectory(prefix="lockstep-compare-") as folder:
         if "start" in options.only:
             root, dataset = datasets.find("mnist", pathlib.Path(folder), lockstep.lockstep)
             out["start"] = start.measure(lockstep, found, root, dataset, options.rounds)
+        if "allreduce" in options.only:
+            out["allreduce"] = allreduce.measure(lockstep, found, options.rounds)
         for row in ROWS:
             if row.name not in options.only:
                 continue
@@ -157,7 +167,7 @@ def main():
     if not found:
         sys.exit("compare: no interpreter has PyTorch; scripts/bench-compare installs Debian's")
     out = {"machine": report.machine(), "lockstep": lockstep.name, "peers": [name for _, _, name in found], "blas": {},
-           "command": "scripts/bench-compare " + " ".join(sys.argv[1:]), "lines": [], "start": None}
+           "command": "scripts/bench-compare " + " ".join(sys.argv[1:]), "lines": [], "start": None, "allreduce": []}
     try:
         measure(options, lockstep, found, out)
     except KeyboardInterrupt:

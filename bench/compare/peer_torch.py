@@ -119,7 +119,9 @@ def blas():
         names = {os.path.basename(line.split()[-1]) for line in maps}
     found = sorted(name for name in names if name.startswith(("libopenblas", "libblis", "libmkl", "libblas")))
     # libblas.so.3 is the reference, or only stands for one of the others.
-    return ([name for name in found if not name.startswith("libblas")] or found or ["its own BLAS"])[0]
+    name = ([name for name in found if not name.startswith("libblas")] or found or ["its own BLAS"])[0]
+    core = os.environ.get("OPENBLAS_CORETYPE")
+    return f"{name} as {core}" if core and name.startswith("libopenblas") else name
 
 
 def main():

@@ -6,6 +6,8 @@ import os
 import platform
 import sys
 
+import allreduce
+
 SAMPLES_OF_AN_EPOCH = 60_000
 BUSY = ("**Other programs wanted the cores at the same time:** these figures tell little of what a quiet machine does, least "
         "of all with two ranks.")
@@ -34,12 +36,15 @@ def rate(value):
     return f"{value / 1e3:.2f} k" if value >= 1e3 else f"{value:.0f}"
 
 
-def ratio(line, precision):
-    value, goal = line["ratio"].get(precision), line["goal"].get(precision)
+def asked(value, goal):
     if value is None:
         return "–"
     text = f"{value:.2f}"
     return f"{text} (asked {goal:g}{', not reached' if value < goal else ''})" if goal else text
+
+
+def ratio(line, precision):
+    return asked(line["ratio"].get(precision), line["goal"].get(precision))
 
 
 def progress(line):
@@ -72,7 +77,8 @@ def markdown(out):
         parts.append("Samples per second; ratios are against the other side's FP32.\n\n" + table(
             ["work", "ranks x threads", "against", "its FP32", "its BF16", "Lockstep FP32", "Lockstep BF16",
              "ratio FP32", "ratio BF16"], rows))
-    parts += scaling(out["lines"]) + epochs(out["lines"]) + started(out["start"])
+    parts += scaling(out["lines"]) + canonical(out["lines"]) + epochs(out["lines"]) + summed(out["allreduce"])
+    parts += started(out["start"])
     return "\n\n".join(parts)
 
 
@@ -90,6 +96,16 @@ def scaling(lines):
     return ["Two ranks against one:\n\n" + table(["work", "1 rank", "2 ranks", "efficiency"], rows)]
 
 
+def canonical(lines):
+    rows = [[line["row"], rate(line["samples_per_second"]["lockstep_fp32"]),
+             rate(line["samples_per_second"]["lockstep_fastest"]), f"{line['canonical_cost']:+.1%}"]
+            for line in lines if "canonical_cost" in line]
+    if not rows:
+        return []
+    return ["The canonical order against `REDUCTION_FASTEST`, two ranks (asked: at most 1 % of a step more):\n\n" +
+            table(["work", "canonical", "FASTEST", "its step takes"], rows)]
+
+
 def epochs(lines):
     rows = []
     for line in lines:
@@ -103,6 +119,22 @@ def epochs(lines):
         return []
     return ["The lecture's listing, an epoch of 60,000 samples (asked: at most 0.5 s on two cores):\n\n" +
             table(["ranks x threads", "against", "its epoch", "Lockstep's epoch"], rows)]
+
+
+def summed(result):
+    if not result:
+        return []
+    rows = []
+    for row in result:
+        at = [f"{row[key]:.1f}" if key in row else "–" for key in
+              ("canonical_us", "gathered_us", "fastest_us", "mpi_allreduce_us", "gloo_us", "copy_us")]
+        ratios = [asked(row.get(key), goal) for key, goal in allreduce.GOALS.items()]
+        rows.append([f"{row['bytes']:,}", *at, *ratios, f"{row['copy_us'] / row['canonical_us']:.0%}"])
+    return ["A gradient's sum over two ranks of a host, microseconds of the slowest rank: each rank has the slice that it "
+            "updates; all have all; `REDUCTION_FASTEST`; `MPI_Allreduce`; gloo; a copy of as many bytes as the sum moves "
+            "(asked: at least 60 % of its speed at 64 MB):\n\n" +
+            table(["bytes", "canonical", "and gathered", "FASTEST", "MPI_Allreduce", "gloo", "copy", "against MPI",
+                   "against gloo", "of the copy"], rows)]
 
 
 def started(result):

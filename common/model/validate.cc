@@ -115,8 +115,8 @@ class Validator {
         training.precision() == v1::PRECISION_MIXED_FLOAT16) {
       Add("training.precision", "must be PRECISION_FLOAT32 or PRECISION_MIXED_BFLOAT16 on a CPU");
     }
-    if (training.reduction() == v1::REDUCTION_FASTEST) {
-      Add("training.reduction", "FASTEST is not built into this version; use REDUCTION_CANONICAL");
+    if (!v1::Reduction_IsValid(training.reduction())) {
+      Add("training.reduction", "must be REDUCTION_CANONICAL or REDUCTION_FASTEST");
     }
     CheckShards(plan);
     const int64_t samples = dataset_ == nullptr ? 0 : dataset_->train_samples;

@@ -179,9 +179,10 @@ void Coordinator::StageOne(const core::StoreRank& effect, Input&, Round& round) 
 }
 
 void Coordinator::StageOne(const core::StoreDigest& effect, Input& input, Round& round) {
-  // Known already where the step is done again: the same bits must come out.
+  // Known already where the step is done again: the same bits must come out, where they are promised.
   const auto known = store_->Digests(effect.job, effect.step - 1, 1);
-  if (known.ok() && !known->empty() && known->front().step == effect.step && known->front().digest != effect.digest) {
+  if (known.ok() && !known->empty() && known->front().step == effect.step && known->front().digest != effect.digest &&
+      live_.at(effect.job).spec->training().reduction() != v1::REDUCTION_FASTEST) {
     StageOne(core::StoreWarning{effect.job, core::WarningKind::kDivergence,
                                 absl::StrCat("step ", effect.step, " was done again with other bits: digest ",
                                              effect.digest, ", before it was ", known->front().digest)},

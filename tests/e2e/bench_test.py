@@ -70,6 +70,7 @@ class BenchTest(unittest.TestCase):
         self.assertEqual((sizes[0], sizes[-1]), (4096, 65536))
         for row in report["rows"]:
             self.assertGreater(row["mpi_allreduce_us"], 0)
+            self.assertGreater(row["fastest_us"], 0)
             self.assertAlmostEqual(row["algorithm_gb_s"] * row["canonical_us"] * 1e3, row["bytes"],
                                    delta=0.02 * row["bytes"] + 1)
 

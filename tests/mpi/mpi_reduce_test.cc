@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/rng.h"
+#include "worker/comm/fastest_reduce.h"
 #include "worker/comm/mpi/mpi_communicator.h"
 #include "worker/comm/tree_reduce.h"
 
@@ -52,6 +53,35 @@ bool Check(Communicator& communicator, int shards, int64_t elements, int steps) 
   return reducer.scalar_sums()[0] == shards;
 }
 
+// MPI's own sum: as exact as numbers allow whose sum is the same in any order, and alike on all ranks.
+bool CheckFastest(Communicator& communicator, int shards, int64_t elements, int steps) {
+  FastestReducer reducer(&communicator, shards, elements, 1);
+  const ShardRange owned = OwnedShards(communicator.rank(), communicator.size(), shards);
+  const auto value = [](int shard, int64_t i) { return static_cast<float>((i + shard) % 1000); };
+  for (int step = 0; step < steps; ++step) {
+    for (int shard = owned.first; shard < owned.end; ++shard) {
+      const std::span<float> gradient = reducer.shard_gradient();
+      for (int64_t i = 0; i < elements; ++i) gradient[static_cast<size_t>(i)] = value(shard, i);
+      reducer.shard_scalars()[0] = 1;
+      reducer.CommitShard();
+    }
+    if (absl::Status s = reducer.Finish(); !s.ok()) {
+      std::fprintf(stderr, "rank %d: %s\n", communicator.rank(), s.ToString().c_str());
+      return false;
+    }
+  }
+  for (int64_t i = 0; i < elements; ++i) {
+    float expected = 0;
+    for (int shard = 0; shard < shards; ++shard) expected += value(shard, i);
+    if (reducer.sum()[static_cast<size_t>(i)] != expected) {
+      std::fprintf(stderr, "rank %d: the fastest sum of element %ld is wrong\n", communicator.rank(),
+                   static_cast<long>(i));
+      return false;
+    }
+  }
+  return reducer.scalar_sums()[0] == shards && reducer.finite() == true;
+}
+
 int Main(int ranks_per_host) {
   auto communicator = MakeMpiCommunicator({.ranks_per_host = ranks_per_host});
   if (!communicator.ok()) return 1;
@@ -59,7 +89,9 @@ int Main(int ranks_per_host) {
   if (ranks_per_host > 0 && host > static_cast<size_t>(ranks_per_host)) return 1;
   bool good = true;
   for (int shards : {4, 8, 16}) {
-    for (int64_t elements : {1, 17, 4096, 300'001}) good = good && Check(**communicator, shards, elements, 3);
+    for (int64_t elements : {1, 17, 4096, 300'001}) {
+      good = good && Check(**communicator, shards, elements, 3) && CheckFastest(**communicator, shards, elements, 3);
+    }
   }
   if (!good) return 1;
   FinalizeMpi();

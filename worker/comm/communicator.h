@@ -39,6 +39,10 @@ class Communicator {
   // ABORTED when Abort was called, DEADLINE_EXCEEDED naming the silent peers.
   virtual absl::Status Exchange(std::span<const Message> sends, std::span<const Message> receives) = 0;
 
+  // Both become their sums over all ranks, which come here alike, in whatever order is fastest: it may depend on the
+  // number of ranks and the lengths, but every rank gets the same bits. Errors as of Exchange.
+  virtual absl::Status AllReduce(std::span<float> values, std::span<double> scalars) = 0;
+
   // The ranks on this one's host, by rising number, this one among them. The same list on each of them.
   virtual std::span<const int> host_ranks() const = 0;
   // Takes memory that the host's ranks share; `bytes` may differ from rank to rank. Every rank of the group calls

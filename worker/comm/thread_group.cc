@@ -88,6 +88,11 @@ class ThreadCommunicator final : public Communicator {
     return absl::OkStatus();
   }
 
+  absl::Status AllReduce(std::span<float> values, std::span<double> scalars) override {
+    absl::Status status = SumByRank(values);
+    return status.ok() ? SumByRank(scalars) : status;
+  }
+
   std::span<const int> host_ranks() const override { return host_ranks_; }
 
   absl::StatusOr<HostWindow> MakeWindow(size_t bytes) override {
@@ -117,6 +122,25 @@ class ThreadCommunicator final : public Communicator {
   std::chrono::milliseconds timeout() const override { return timeout_; }
 
  private:
+  // values = the sum of all ranks', by rising rank.
+  template <typename T>
+  absl::Status SumByRank(std::span<T> values) {
+    // This rank's stay what they were until all peers have them.
+    std::vector<std::vector<T>> theirs(static_cast<size_t>(size()), std::vector<T>(values.begin(), values.end()));
+    std::vector<Message> sends, receives;
+    for (int peer = 0; peer < size(); ++peer) {
+      if (peer == rank_) continue;
+      sends.push_back({peer, std::as_writable_bytes(std::span(theirs[rank_]))});
+      receives.push_back({peer, std::as_writable_bytes(std::span(theirs[peer]))});
+    }
+    if (absl::Status s = Exchange(sends, receives); !s.ok()) return s;
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = theirs[0][i];
+      for (int r = 1; r < size(); ++r) values[i] += theirs[r][i];
+    }
+    return absl::OkStatus();
+  }
+
   template <typename Done>
   absl::Status Wait(std::unique_lock<std::mutex>& lock, std::chrono::steady_clock::time_point deadline, int peer,
                     Done done) {

@@ -46,6 +46,11 @@ void SlicedUpdate::Use(Device* device, Model* model, Optimizer* optimizer, TreeR
   sums_.resize(sums);
 }
 
+absl::Status SlicedUpdate::SumOfAll() {
+  LOCKSTEP_RETURN_IF_ERROR(reducer_->Gather(reducer_->sum()));
+  return reducer_->Meet();
+}
+
 absl::Status SlicedUpdate::Step(bool finite, double learning_rate, int64_t step) {
   // Where the state was restored: one rank did it for all.
   if (!finite) LOCKSTEP_RETURN_IF_ERROR(reducer_->Meet());

@@ -39,8 +39,12 @@ class SlicedUpdate {
   // All pointers outlive this; `reducer` has as many elements.
   void Use(Device* device, Model* model, Optimizer* optimizer, TreeReducer* reducer);
 
-  // After the reducer's FinishSlice: one step, with the bits of a whole update. `finite`: else the step is skipped,
-  // and the state may have been restored since. A collective.
+  // The sum of the gradients: all scalars, and of the rest this rank's slice. A collective, as all below.
+  absl::Status Sum() { return reducer_->FinishSlice(); }
+  // Then, before a step that is not finite: all of the sum.
+  absl::Status SumOfAll();
+  // After Sum: one step, with the bits of a whole update. `finite`: else the step is skipped,
+  // and the state may have been restored since.
   absl::Status Step(bool finite, double learning_rate, int64_t step);
   // Some of this rank's memory was not as it was left. For good.
   bool damaged() const { return damaged_; }

@@ -9,6 +9,8 @@
 #include "common/model/input_plan.h"
 #include "common/model/trained_model.h"
 #include "common/status_macros.h"
+#include "worker/comm/fastest_reduce.h"
+#include "worker/comm/tree_reduce.h"
 #include "worker/train/failure.h"
 #include "worker/train/start_times.h"
 
@@ -40,6 +42,7 @@ Trainer::Trainer(TrainerConfig config, Device* device, Communicator* communicato
       digest_interval_(config_.spec.training().digest_interval_steps() > 0
                            ? config_.spec.training().digest_interval_steps()
                            : kDefaultDigestInterval),
+      fastest_(config_.spec.training().reduction() == v1::REDUCTION_FASTEST),
       judge_(config_.spec, config_.plan.dataset.test_samples > 0),
       reporter_(clock, config_.plan.total_steps, config_.generation) {}
 
@@ -74,7 +77,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                        .l2 = view.l2});
   }
   // The norm is of all the gradient.
-  if (!model_->objective().wants_gradient_norm()) {
+  if (!model_->objective().wants_gradient_norm() && !fastest_) {
     LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_, SlicedUpdate::Create(communicator_, spec.optimizer(), elements,
                                                                    config_.shared_update_elements));
   }
@@ -95,9 +98,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
     LOCKSTEP_ASSIGN_OR_RETURN(whole_batch_, WholeBatch::Create(device_, model_.get(), communicator_,
                                                                config_.plan.logical_shards, owned_.end - owned_.first));
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(reducer_,
-                            TreeReducer::Create(communicator_, config_.plan.logical_shards, elements, width + kWishes));
-  if (sliced_update_) sliced_update_->Use(device_, model_.get(), optimizer_.get(), reducer_.get());
+  LOCKSTEP_RETURN_IF_ERROR(MakeReducer(elements, width + kWishes));
 
   KeeperOptions options{.first_step = config_.first_step,
                         .resume_snapshot = config_.resume_snapshot,
@@ -121,6 +122,18 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   LOCKSTEP_ASSIGN_OR_RETURN(state_, keeper_->Restore());
   SetTime(clock_->WallNow(), config_.start.mutable_model_ready());
   reporter_.SetStart(config_.start);
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::MakeReducer(int64_t elements, int scalars) {
+  const int shards = config_.plan.logical_shards;
+  if (fastest_) {
+    reducer_ = std::make_unique<FastestReducer>(communicator_, shards, elements, scalars);
+    return absl::OkStatus();
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(auto tree, TreeReducer::Create(communicator_, shards, elements, scalars));
+  if (sliced_update_) sliced_update_->Use(device_, model_.get(), optimizer_.get(), tree.get());
+  reducer_ = std::move(tree);
   return absl::OkStatus();
 }
 
@@ -225,7 +238,7 @@ absl::Status Trainer::Step(int64_t step) {
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.allreduce"));
   const double before_reduction = Lap();
-  LOCKSTEP_RETURN_IF_ERROR(sliced_update_ ? reducer_->FinishSlice() : reducer_->Finish());
+  LOCKSTEP_RETURN_IF_ERROR(sliced_update_ ? sliced_update_->Sum() : reducer_->Finish());
   const double before_update = Lap();
   seconds.allreduce += before_update - before_reduction;
 

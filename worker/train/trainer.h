@@ -13,7 +13,7 @@
 #include "common/model/initial_weights.h"
 #include "common/model/job_plan.h"
 #include "worker/comm/communicator.h"
-#include "worker/comm/tree_reduce.h"
+#include "worker/comm/reducer.h"
 #include "worker/data/dataset.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
@@ -83,6 +83,7 @@ class Trainer {
   absl::Status AgreeOnStart();
   absl::Status Step(int64_t step);
   absl::Status ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
+  absl::Status MakeReducer(int64_t elements, int scalars);
   void LoadInitialWeights();
   absl::Status PrepareInput(const Dataset& dataset);
   // Which samples a shard of a step is made of.
@@ -131,6 +132,8 @@ class Trainer {
   StepPlan step_plan_;
   ShardRange owned_;
   const int64_t digest_interval_;
+  // The job does not ask for the same bits.
+  const bool fastest_;
   const EpochJudge judge_;
 
   std::unique_ptr<Model> model_;
@@ -140,7 +143,7 @@ class Trainer {
   std::unique_ptr<Sampler> train_sampler_;
   std::unique_ptr<Sampler> test_sampler_;
   std::unique_ptr<Evaluator> evaluator_;
-  std::unique_ptr<TreeReducer> reducer_;
+  std::unique_ptr<Reducer> reducer_;
   // Null where shards go through the model one by one.
   std::unique_ptr<WholeBatch> whole_batch_;
   std::unique_ptr<Buffer> stats_buffer_;

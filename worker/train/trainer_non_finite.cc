@@ -36,10 +36,7 @@ void Trainer::LookThrough(int shard, size_t lane, const Batch& batch, Tensor gra
 }
 
 absl::StatusOr<std::string> Trainer::FindNonFinite(int64_t step, const StepPlace& place, Tensor gradient) {
-  if (sliced_update_) {
-    LOCKSTEP_RETURN_IF_ERROR(reducer_->Gather(reducer_->sum()));
-    LOCKSTEP_RETURN_IF_ERROR(reducer_->Meet());
-  }
+  if (sliced_update_) LOCKSTEP_RETURN_IF_ERROR(sliced_update_->SumOfAll());
   // Before its memory is used for the shards.
   const int64_t in_sum = model_->FirstNonFiniteGradient(gradient, flag_);
   NonFiniteRecord mine{.rank = communicator_->rank()};

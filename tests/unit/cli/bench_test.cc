@@ -98,7 +98,7 @@ TEST(BenchStartTest, MediansAndWhatEachPhaseTook) {
 
 TEST(BenchAllreduceTest, TableOfWhatTheProgramPrints) {
   const std::string text =
-      R"({"ranks": 2, "rows": [{"bytes": 4096, "canonical_us": 2.0, "gathered_us": 3.0, "mpi_allreduce_us": 20.0,
+      R"({"ranks": 2, "rows": [{"bytes": 4096, "canonical_us": 2.0, "gathered_us": 3.0, "fastest_us": 21.0, "mpi_allreduce_us": 20.0,
           "copy_us": 1.0, "algorithm_gb_s": 2.05, "bus_gb_s": 2.05}]})";
   EXPECT_THAT(AllreduceTable(text), HasSubstr("10.0x"));
   for (const char* bad : {"", "mpirun: not found", "{}", R"({"ranks": 2, "rows": [{}]})",

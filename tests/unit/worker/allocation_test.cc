@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // A step allocates nothing. A program of its own, because it replaces operator new.
+#include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <cstdlib>
 #include <new>
+#include <thread>
 
 #include "gtest/gtest.h"
 #include "tests/conformance/arrays.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
+#include "worker/train/sliced_update.h"
 
 namespace {
 std::atomic<int64_t> allocations{0};
@@ -87,6 +91,48 @@ TEST(AllocationTest, WhateverTheOptimizerIsAskedForItAllocatesNothing) {
               0)
         << optimizer;
   }
+}
+
+// Two ranks of a host that share the update of a network, from the sum of their gradients on.
+TEST(AllocationTest, AStepWhoseUpdateIsSharedAllocatesNothing) {
+  constexpr int kRanks = 2;
+  const auto spec = FromText<v1::OptimizerSpec>("adam {}");
+  auto group = MakeThreadGroup(kRanks);
+  std::barrier<> meet(kRanks);
+  int64_t before = 0, after = 0;
+  const auto train = [&](int rank) {
+    const auto device = MakeCpuDevice(1);
+    Violations violations;
+    const ModelPlan plan = PlanModel(FromText<v1::ModelSpec>("layers { dense { units: 384 activation: 'relu' } } "
+                                                             "layers { dense { units: 384 } }"),
+                                     {384}, violations);
+    const auto model =
+        Model::Create(device.get(), plan, FromText<v1::LossSpec>("mean_squared_error {}"), DType::kF32, 1);
+    const int64_t elements = (*model)->parameters().elements();
+    const auto update = SlicedUpdate::Create(group[rank].get(), spec, elements, 0).value();
+    ASSERT_NE(update, nullptr);
+    const auto optimizer =
+        MakeOptimizer(spec, *device, elements, DType::kF32, {}, false, update->shared_state()).value();
+    const auto reducer = TreeReducer::Create(group[rank].get(), kRanks, elements, 2).value();
+    update->Use(device.get(), model->get(), optimizer.get(), reducer.get());
+    for (int64_t step = 0; step < 11; ++step) {
+      meet.arrive_and_wait();
+      if (rank == 0 && step == 1) before = allocations;
+      meet.arrive_and_wait();
+      std::ranges::fill(reducer->shard_gradient(), 0.5F);
+      reducer->CommitShard();
+      ASSERT_TRUE(update->Sum().ok());
+      ASSERT_TRUE(update->Step(true, 0.1, step).ok());
+    }
+    meet.arrive_and_wait();
+    if (rank == 0) after = allocations;
+    meet.arrive_and_wait();
+    EXPECT_FALSE(update->damaged());
+  };
+  std::thread peer(train, 1);
+  train(0);
+  peer.join();
+  EXPECT_EQ(after - before, 0);
 }
 
 }  // namespace

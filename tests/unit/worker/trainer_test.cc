@@ -61,6 +61,19 @@ TEST_F(TrainerTest, AStoppedRunGoesOnWithOtherRanksToTheSameBits) {
   EXPECT_EQ(rest[1].SerializeAsString(), all[2].SerializeAsString());
 }
 
+TEST_F(TrainerTest, TheFastestSumTrainsAsWell) {
+  v1::JobSpec spec = BlobSpec();
+  spec.mutable_training()->set_reduction(v1::REDUCTION_FASTEST);
+  const Outcome canonical = Train(1, "canonical");
+  for (const int ranks : {1, 2, 3}) {
+    const Outcome fastest = Train(ranks, std::to_string(ranks), {.spec = spec});
+    ASSERT_TRUE(fastest.status.ok()) << fastest.status;
+    ASSERT_EQ(Epochs(fastest).size(), Epochs(canonical).size());
+    // Another order of the same sums.
+    EXPECT_NEAR(Epochs(fastest).back().train_loss(), Epochs(canonical).back().train_loss(), 1e-3);
+  }
+}
+
 TEST_F(TrainerTest, LearnsTheBlobs) {
   const Outcome run = Train(2, "learn");
   EXPECT_GT(Epochs(run).back().test_accuracy(), 0.85);

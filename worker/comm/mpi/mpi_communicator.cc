@@ -76,6 +76,14 @@ class MpiCommunicator final : public Communicator {
     return Await();
   }
 
+  absl::Status AllReduce(std::span<float> values, std::span<double> scalars) override {
+    requests_.clear();
+    peers_.clear();
+    LOCKSTEP_RETURN_IF_ERROR(StartSum(values, MPI_FLOAT));
+    LOCKSTEP_RETURN_IF_ERROR(StartSum(scalars, MPI_DOUBLE));
+    return Await();
+  }
+
   std::span<const int> host_ranks() const override { return host_ranks_; }
 
   absl::StatusOr<HostWindow> MakeWindow(size_t bytes) override {
@@ -136,6 +144,20 @@ class MpiCommunicator final : public Communicator {
     return absl::OkStatus();
   }
 
+  template <typename T>
+  absl::Status StartSum(std::span<T> values, MPI_Datatype type) {
+    constexpr size_t kElements = kChunk / sizeof(T);
+    for (size_t at = 0; at < values.size(); at += kElements) {
+      const int count = static_cast<int>(std::min(kElements, values.size() - at));
+      MPI_Request request;
+      LOCKSTEP_RETURN_IF_ERROR(
+          MpiStatus(MPI_Iallreduce(MPI_IN_PLACE, values.data() + at, count, type, MPI_SUM, MPI_COMM_WORLD, &request),
+                    "MPI_Iallreduce"));
+      requests_.push_back(request);
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Await() {
     if (requests_.empty()) return absl::OkStatus();
     const auto deadline = std::chrono::steady_clock::now() + timeout_;
@@ -152,6 +174,7 @@ class MpiCommunicator final : public Communicator {
   }
 
   absl::Status Silent() {
+    if (peers_.empty()) return absl::DeadlineExceededError("not all ranks came to the sum in time");
     std::string silent;
     for (size_t i = 0; i < requests_.size(); ++i) {
       if (requests_[i] == MPI_REQUEST_NULL) continue;
