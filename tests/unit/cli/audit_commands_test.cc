@@ -246,6 +246,13 @@ TEST_F(AuditCommandsTest, VerifyThatCannotProveAnythingFailsAndSaysWhy) {
   EXPECT_EQ(Verify(options_, {.job = "job-1", .steps = "55..75"}, nullptr), kDiffers) << "no digest came of it";
 }
 
+TEST_F(AuditCommandsTest, VerifyRefusesWhatPromisesNothing) {
+  service_.jobs["job-1"].mutable_spec()->mutable_training()->set_reduction(v1::REDUCTION_FASTEST);
+  EXPECT_EQ(Verify(options_, {.job = "job-1", .steps = "55..75"}, nullptr), kUsage);
+  EXPECT_THAT(err_.str(), HasSubstr("does not promise the same bits"));
+  EXPECT_TRUE(service_.submitted.empty());
+}
+
 TEST_F(AuditCommandsTest, ScaleAndCheckpoints) {
   EXPECT_EQ(Scale(options_, "job-1", 3), kOk);
   EXPECT_EQ(service_.jobs["job-1"].workers(), 3);
