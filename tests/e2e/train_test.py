@@ -39,6 +39,19 @@ class TrainTest(unittest.TestCase):
             other = coordinator.train(self.spec("other", workers=2, shards=4, seed=2))
             self.assertNotEqual(model_sha256(other), digests[0])
 
+    def test_the_fastest_sum_trains_alike_without_the_promise(self):
+        with Coordinator([self.root]) as coordinator:
+            accuracy = {}
+            for reduction in ("CANONICAL", "FASTEST"):
+                spec = self.spec(reduction.lower(), workers=3, epochs=2)
+                spec["training"]["reduction"] = f"REDUCTION_{reduction}"
+                done = coordinator.train(spec)
+                accuracy[reduction] = done["progress"]["testAccuracy"]
+            self.assertAlmostEqual(accuracy["FASTEST"], accuracy["CANONICAL"], delta=0.03)
+            refused = coordinator.cli("verify", done["jobId"], "--steps", "0..10", check=False)
+            self.assertEqual(refused.returncode, 2, refused.stderr)
+            self.assertIn("REDUCTION_FASTEST", refused.stderr)
+
     def test_result_files(self):
         with Coordinator([self.root]) as coordinator:
             done = coordinator.train(self.spec("files", epochs=2))
