@@ -227,6 +227,8 @@ void AddOtherCommands(CLI::App& app, Arguments& a, Command& command) {
   generate->add_option("--seed", a.seed, "Another seed, other digits");
   generate->callback(
       [&] { command = [&](const Options& o) { return DataGenerate(o, a.what, a.folder, a.train, a.test, a.seed); }; });
+  app.add_subcommand("devices", "What this machine can train on: its processor and its GPUs, or why it has none")
+      ->callback([&] { command = [](const Options& o) { return Devices(o); }; });
   CLI::App* completion = app.add_subcommand("completion", "Print a completion script");
   completion->add_option("shell", a.shell, "bash or zsh")->required()->check(CLI::IsMember({"bash", "zsh"}));
   completion->callback([&] {

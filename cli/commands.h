@@ -67,6 +67,8 @@ struct VerifyArguments {
 // Does the steps again in a job of its own and compares the digests.
 int Verify(const Options& options, const VerifyArguments& arguments, const std::atomic<bool>* interrupted);
 int Health(const Options& options);
+// What this machine can train on.
+int Devices(const Options& options);
 
 // Data folders, in the order in which they are searched: LOCKSTEP_DATA_DIR, ~/.cache/lockstep.
 std::vector<std::string> DataRoots();

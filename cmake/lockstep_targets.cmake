@@ -7,23 +7,27 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
 
 add_library(lockstep_options INTERFACE)
+set(warnings -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers)
 target_compile_options(lockstep_options INTERFACE
-  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers
+  "$<$<COMPILE_LANGUAGE:C,CXX>:${warnings}>"
   # GCC 12 sees overlaps in std::string (bug 105651) and unset members in std::variant (bug 105562) that
   # are not there.
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict> $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-maybe-uninitialized>
   # Bits must not depend on what the compiler chooses to contract or reassociate.
-  -ffp-contract=off -fno-fast-math
-  $<$<BOOL:${LOCKSTEP_WERROR}>:-Werror>)
+  "$<$<COMPILE_LANGUAGE:C,CXX>:-ffp-contract=off;-fno-fast-math>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-fmad=false>"
+  $<$<AND:$<BOOL:${LOCKSTEP_WERROR}>,$<COMPILE_LANGUAGE:C,CXX>>:-Werror>
+  "$<$<AND:$<BOOL:${LOCKSTEP_WERROR}>,$<COMPILE_LANGUAGE:CUDA>>:-Werror=all-warnings;-Xcompiler=-Werror>")
 target_include_directories(lockstep_options INTERFACE "${PROJECT_SOURCE_DIR}")
 target_link_libraries(lockstep_options INTERFACE Threads::Threads)
 if(LOCKSTEP_SANITIZER)
-  add_compile_options(-fsanitize=${LOCKSTEP_SANITIZER} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${LOCKSTEP_SANITIZER}>
+    $<$<COMPILE_LANGUAGE:C,CXX>:-fno-omit-frame-pointer> $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize-recover=all>)
   add_link_options(-fsanitize=${LOCKSTEP_SANITIZER})
 endif()
 if(LOCKSTEP_FUZZ)
   # Counts where an input leads; the fuzzers alone are linked with the engine.
-  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=fuzzer-no-link>)
 endif()
 
 # lockstep_library(name SOURCES a.cc b.cc DEPS x y): a static library `lockstep_<name>`, alias `lockstep::<name>`.

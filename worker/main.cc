@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <map>
+#include <string>
 
 #include "CLI/CLI.hpp"
 #include "worker/train/term_watcher.h"
@@ -29,10 +31,15 @@ int main(int argc, char** argv) {
   app.add_option("--job", options.job_id, "Job id")->required();
   app.add_option("--generation", options.generation, "Launch of the job's worker group")->required();
   app.add_option("--threads", options.threads, "CPU threads of this rank")->check(CLI::Range(1, 1024));
+  const std::map<std::string, lockstep::DeviceWish> devices{{"auto", lockstep::DeviceWish::kAuto},
+                                                            {"cpu", lockstep::DeviceWish::kCpu},
+                                                            {"cuda", lockstep::DeviceWish::kCuda}};
+  app.add_option("--device", options.device, "auto, cpu or cuda")->transform(CLI::CheckedTransformer(devices));
   app.add_option("--failpoints", options.failpoints, "File of failpoints, for tests");
   CLI11_PARSE(app, argc, argv);
   options.rank = FromEnvironment("OMPI_COMM_WORLD_RANK", 0);
   options.world_size = FromEnvironment("OMPI_COMM_WORLD_SIZE", 1);
+  options.local_rank = FromEnvironment("OMPI_COMM_WORLD_LOCAL_RANK", options.rank);
   const int code = lockstep::RunWorker(options);
   // After a failure peers may be gone: leave without the exit handlers, some of which would wait for them.
   if (code != lockstep::kExitSucceeded) _exit(code);

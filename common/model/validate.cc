@@ -92,8 +92,16 @@ class Validator {
       Add("resources.threads_per_worker",
           absl::StrCat("is ", resources.threads_per_worker(), "; must be 0 (one thread) to ", kMaxThreads));
     }
-    if (resources.device() == v1::DEVICE_CUDA) {
-      Add("resources.device", "CUDA is not built into this version; use DEVICE_CPU");
+    if (!v1::Device_IsValid(resources.device())) {
+      Add("resources.device", "must be DEVICE_AUTO, DEVICE_CPU or DEVICE_CUDA");
+    }
+  }
+
+  void CheckPrecision(const v1::TrainingSpec& training) {
+    if (!v1::Precision_IsValid(training.precision()) || training.precision() == v1::PRECISION_MIXED_FLOAT16) {
+      Add("training.precision", "must be PRECISION_FLOAT32, PRECISION_MIXED_BFLOAT16 or PRECISION_TF32");
+    } else if (training.precision() == v1::PRECISION_TF32 && spec_.resources().device() != v1::DEVICE_CUDA) {
+      Add("training.precision", "TF32 is of GPUs alone; set resources.device to DEVICE_CUDA, or use PRECISION_FLOAT32");
     }
   }
 
@@ -111,10 +119,7 @@ class Validator {
     if (!v1::NonFinitePolicy_IsValid(training.non_finite())) {
       Add("training.non_finite", "must be FAIL, SKIP_STEP or ROLL_BACK");
     }
-    if (!v1::Precision_IsValid(training.precision()) || training.precision() == v1::PRECISION_TF32 ||
-        training.precision() == v1::PRECISION_MIXED_FLOAT16) {
-      Add("training.precision", "must be PRECISION_FLOAT32 or PRECISION_MIXED_BFLOAT16 on a CPU");
-    }
+    CheckPrecision(training);
     if (!v1::Reduction_IsValid(training.reduction())) {
       Add("training.reduction", "must be REDUCTION_CANONICAL or REDUCTION_FASTEST");
     }

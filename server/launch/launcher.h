@@ -21,6 +21,8 @@ struct LaunchRequest {
   std::string coordinator_address;
   // The generation whose snapshot it starts from; 0: none.
   int64_t keep_snapshot = 0;
+  // What the job wants to run on: "auto", "cpu" or "cuda".
+  std::string device = "auto";
 };
 
 // Thread-safe.

@@ -133,7 +133,8 @@ std::vector<std::string> MpirunCommand(const MpirunOptions& options, const Launc
       "--mca", "shmem", "mmap", "--mca", "btl_vader_backing_directory", scratch_dir, "--mca",
       "osc_sm_backing_directory", scratch_dir, "--mca", "orte_tmpdir_base", scratch_dir, options.worker,
       absl::StrCat("--coordinator=", request.coordinator_address), absl::StrCat("--job=", request.job_id),
-      absl::StrCat("--generation=", request.generation), absl::StrCat("--threads=", request.shape.threads_per_worker)};
+      absl::StrCat("--generation=", request.generation), absl::StrCat("--threads=", request.shape.threads_per_worker),
+      absl::StrCat("--device=", request.device)};
   if (!options.failpoints_file.empty()) command.push_back(absl::StrCat("--failpoints=", options.failpoints_file));
   return command;
 }
@@ -158,8 +159,10 @@ absl::StatusOr<std::string> ChooseScratchRoot(const std::vector<std::string>& ro
 
 std::vector<std::string> GroupEnvironment() {
   // LD_LIBRARY_PATH is the operator's, like PATH: CUDA installations need it.
-  static constexpr const char* kNames[] = {"PATH",   "HOME", "USER", "LOGNAME",         "LANG",
-                                           "LC_ALL", "TZ",   "TERM", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"};
+  static constexpr const char* kNames[] = {
+      "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TERM", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
+      // Where CUDA's libraries are looked for.
+      "CUDA_HOME", "CUDA_PATH", "CUDA_DEVICE_ORDER", "VIRTUAL_ENV", "CONDA_PREFIX"};
   std::vector<std::string> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string text = *entry;

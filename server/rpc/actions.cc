@@ -11,17 +11,34 @@ namespace lockstep::rpc {
 
 namespace v1 = lockstep::v1;
 
-void Coordinator::StageOne(const core::Launch& effect, Input&, Round& round) {
-  round.actions.push_back([this, effect] { LaunchGroup(effect); });
+namespace {
+
+const char* DeviceName(v1::Device device) {
+  switch (device) {
+    case v1::DEVICE_CPU:
+      return "cpu";
+    case v1::DEVICE_CUDA:
+      return "cuda";
+    default:
+      return "auto";
+  }
 }
 
-void Coordinator::LaunchGroup(const core::Launch& effect) {
+}  // namespace
+
+void Coordinator::StageOne(const core::Launch& effect, Input&, Round& round) {
+  const std::string device = DeviceName(live_.at(effect.job).spec->resources().device());
+  round.actions.push_back([this, effect, device] { LaunchGroup(effect, device); });
+}
+
+void Coordinator::LaunchGroup(const core::Launch& effect, const std::string& device) {
   launch::LaunchRequest request{effect.job,
                                 effect.generation,
                                 effect.shape,
                                 RunDir(effect.job, effect.generation),
                                 options_.worker_address,
-                                effect.resume.snapshot_generation};
+                                effect.resume.snapshot_generation,
+                                device};
   std::error_code error;
   std::filesystem::create_directories(request.run_dir, error);
   absl::Status status;

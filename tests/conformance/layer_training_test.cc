@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "tests/conformance/layer_bench.h"
 #include "tests/conformance/tolerance.h"
+#include "tests/unit/worker/far_device.h"
 #include "tests/unit/worker/trainer_fixture.h"
 
 namespace lockstep::conformance {
@@ -78,7 +79,7 @@ class TrainingTest : public testing::TestWithParam<LayerRow> {
 
   // From the beginning, or from a checkpoint of step 2. Without epochs: the initial weights.
   std::optional<Trained> Train(const v1::JobSpec& spec, const RowDataset& dataset, int ranks,
-                               const std::string& checkpoint = "") {
+                               const std::string& checkpoint = "", bool far = false) {
     auto group = MakeThreadGroup(ranks);
     std::vector<LocalLink> links(static_cast<size_t>(ranks));
     std::vector<absl::Status> errors(static_cast<size_t>(ranks));
@@ -87,7 +88,7 @@ class TrainingTest : public testing::TestWithParam<LayerRow> {
     for (size_t rank = 0; rank < group.size(); ++rank) {
       threads.emplace_back([&, rank] {
         const SystemClock clock;
-        const auto device = MakeCpuDevice(1);
+        const std::unique_ptr<Device> device = far ? std::make_unique<FarDevice>() : MakeCpuDevice(1);
         TrainerConfig config{.spec = spec,
                              .plan = PlanOf(spec, dataset),
                              .generation = 1,
@@ -102,7 +103,8 @@ class TrainingTest : public testing::TestWithParam<LayerRow> {
           for (auto& communicator : group) communicator->Abort();
         } else if (rank == 0) {
           const Tensor p = (*trainer)->model().parameters();
-          trained = {(*trainer)->model().parameter_views(), {p.as<float>(), p.as<float>() + p.elements()}};
+          trained = {(*trainer)->model().parameter_views(), std::vector<float>(static_cast<size_t>(p.elements()))};
+          device->CopyToHost(trained.parameters.data(), p.data, p.bytes());
         }
       });
     }
@@ -133,6 +135,18 @@ TEST_P(TrainingTest, AnyNumberOfWorkersAndARestartGiveTheSameBits) {
     const auto more = Train(spec, dataset, ranks);
     ASSERT_TRUE(more);
     EXPECT_EQ(more->parameters, one->parameters) << ranks << " workers";
+  }
+}
+
+TEST_P(TrainingTest, ADeviceWithMemoryOfItsOwnGivesTheSameBits) {
+  const RowDataset dataset(GetParam());
+  const v1::JobSpec spec = JobOf(GetParam());
+  const auto near = Train(spec, dataset, 2);
+  ASSERT_TRUE(near);
+  for (const int ranks : {1, 2}) {
+    const auto far = Train(spec, dataset, ranks, "", /*far=*/true);
+    ASSERT_TRUE(far);
+    EXPECT_EQ(far->parameters, near->parameters) << ranks << " workers";
   }
 }
 

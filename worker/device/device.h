@@ -15,6 +15,7 @@
 #include <span>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/rng.h"
 #include "worker/device/tensor.h"
@@ -90,6 +91,9 @@ enum class ProductPrecision : uint8_t {
   kFloat,
   // Each factor is rounded to BF16 (to nearest, ties to even) and the products are added in float.
   kBf16,
+  // The same with TF32, and with IEEE half precision. A device without such units computes in float.
+  kTf32,
+  kFloat16,
 };
 
 // out = activation(op(a) op(b) + bias), or out += op(a) op(b) where accumulate is set (then no bias
@@ -163,6 +167,9 @@ class Device {
 
   // What the bits depend on: kind, model, instruction set, library and threads.
   virtual std::string Description() const = 0;
+  // What went wrong first in a call that has no status of its own, by a broken machine: whatever was computed since is
+  // undefined. Looked at after a Copy to the host, before its bytes are used.
+  virtual absl::Status status() const { return absl::OkStatus(); }
 
   // RESOURCE_EXHAUSTED where there is not enough memory.
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) = 0;
@@ -197,7 +204,7 @@ class Device {
 
   // See GemmArgs. out aliases nothing.
   virtual void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) = 0;
-  // out[j] = sum over i of dy[i, j], rows in order. dy: [rows, n], out: [n].
+  // out[j] = sum over i of dy[i, j], in an order that rows and n alone decide. dy: [rows, n], out: [n].
   virtual void SumRows(Tensor dy, Tensor out) = 0;
   // y = f(x); y may alias x. Any layout.
   virtual void ActivationForward(const ActivationArgs& args, Tensor x, Tensor y) = 0;

@@ -13,6 +13,7 @@
 #include "common/status_macros.h"
 #include "worker/data/dataset.h"
 #include "worker/nn/model.h"
+#include "worker/nn/precision.h"
 #include "worker/optim/optimizer.h"
 #include "worker/train/sampler.h"
 #include "worker/train/step_plan.h"
@@ -102,8 +103,7 @@ class Profiler {
                                                     plan_.dataset.classification ? std::max<int64_t>(outputs, 2) : 0));
     steps_ =
         std::make_unique<StepPlan>(plan_.dataset.train_samples, spec_.training().batch_size(), plan_.logical_shards);
-    const bool bf16 = spec_.training().precision() == v1::PRECISION_MIXED_BFLOAT16;
-    precision_ = bf16 ? ProductPrecision::kBf16 : ProductPrecision::kFloat;
+    precision_ = ProductPrecisionOf(spec_.training().precision());
     LOCKSTEP_ASSIGN_OR_RETURN(model_, Model::Create(device_.get(), plan_.model, spec_.loss(), DType::kF32,
                                                     steps_->max_shard_rows(), {}, 1, precision_));
     if (model_->needs_whole_batch()) {

@@ -76,7 +76,8 @@ absl::StatusOr<Tensor> Sampler::Allocate(const Shape& shape, DType type) {
 
 absl::Status Sampler::PrepareGather(const DataTable& table, const SamplerOptions& options) {
   const auto place = [&](Tensor host) -> absl::StatusOr<Tensor> {
-    if (device_->host_accessible()) return host;
+    // A part that there is none of has no memory, and a shape of one element.
+    if (device_->host_accessible() || host.data == nullptr) return host;
     LOCKSTEP_ASSIGN_OR_RETURN(Tensor t, Allocate(host.shape, host.type));
     device_->CopyFromHost(t.data, host.data, host.bytes());
     return t;

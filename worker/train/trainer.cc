@@ -11,6 +11,7 @@
 #include "common/status_macros.h"
 #include "worker/comm/fastest_reduce.h"
 #include "worker/comm/tree_reduce.h"
+#include "worker/nn/precision.h"
 #include "worker/train/failure.h"
 #include "worker/train/start_times.h"
 
@@ -62,8 +63,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
       model_,
       Model::Create(device_, config_.plan.model, spec.loss(), DType::kF32, std::max(shard_rows, Evaluator::kChunkRows),
                     PlanMetrics(spec, config_.plan.model.output.elements()), owned_.end - owned_.first,
-                    spec.training().precision() == v1::PRECISION_MIXED_BFLOAT16 ? ProductPrecision::kBf16
-                                                                                : ProductPrecision::kFloat));
+                    ProductPrecisionOf(spec.training().precision())));
   model_->Initialize(spec.seed());
   LoadInitialWeights();
   const int64_t elements = model_->parameters().elements();
@@ -77,7 +77,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                        .l2 = view.l2});
   }
   // The norm is of all the gradient.
-  if (!model_->objective().wants_gradient_norm() && !fastest_) {
+  if (device_->host_accessible() && !model_->objective().wants_gradient_norm() && !fastest_) {
     LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_, SlicedUpdate::Create(communicator_, spec.optimizer(), elements,
                                                                    config_.shared_update_elements));
   }
@@ -127,13 +127,17 @@ absl::Status Trainer::Build(const Dataset& dataset) {
 
 absl::Status Trainer::MakeReducer(int64_t elements, int scalars) {
   const int shards = config_.plan.logical_shards;
+  const int64_t reduced = GradientSum::StaysOnDevice(*device_, *communicator_) ? 0 : elements;
+  std::unique_ptr<Reducer> reducer;
   if (fastest_) {
-    reducer_ = std::make_unique<FastestReducer>(communicator_, shards, elements, scalars);
-    return absl::OkStatus();
+    reducer = std::make_unique<FastestReducer>(communicator_, shards, reduced, scalars);
+  } else {
+    LOCKSTEP_ASSIGN_OR_RETURN(auto tree, TreeReducer::Create(communicator_, shards, reduced, scalars));
+    if (sliced_update_) sliced_update_->Use(device_, model_.get(), optimizer_.get(), tree.get());
+    reducer = std::move(tree);
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(auto tree, TreeReducer::Create(communicator_, shards, elements, scalars));
-  if (sliced_update_) sliced_update_->Use(device_, model_.get(), optimizer_.get(), tree.get());
-  reducer_ = std::move(tree);
+  LOCKSTEP_ASSIGN_OR_RETURN(gradients_,
+                            GradientSum::Create(device_, communicator_, std::move(reducer), shards, elements));
   return absl::OkStatus();
 }
 
@@ -238,11 +242,11 @@ absl::Status Trainer::Step(int64_t step) {
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.allreduce"));
   const double before_reduction = Lap();
-  LOCKSTEP_RETURN_IF_ERROR(sliced_update_ ? sliced_update_->Sum() : reducer_->Finish());
+  LOCKSTEP_RETURN_IF_ERROR(sliced_update_ ? sliced_update_->Sum() : gradients_->Finish());
   const double before_update = Lap();
   seconds.allreduce += before_update - before_reduction;
 
-  const std::span<const double> sums = reducer_->scalar_sums();
+  const std::span<const double> sums = gradients_->scalar_sums();
   const int width = model_->stats_width();
   stop_ = sums[width + kStopScalar] != 0;
   stop_with_checkpoint_ = sums[width + kCheckpointScalar] != 0;
@@ -266,16 +270,17 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   const double loaded = Lap();
   StepContext context = ContextOf(step, place);
   context.first_row = piece.first - place.first_position;
-  const Tensor gradient{reducer_->shard_gradient().data(), model_->parameters().shape, DType::kF32};
-  const std::span<double> scalars = reducer_->shard_scalars();
+  const Tensor gradient = gradients_->shard_gradient();
+  const std::span<double> scalars = gradients_->shard_scalars();
   double forward = 0;
   device_->Fill(stats_, 0);
   model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradient, stats_,
                           timed_ ? &forward : nullptr);
   device_->CopyToHost(scalars.data(), stats_.data, stats_.bytes());
+  LOCKSTEP_RETURN_IF_ERROR(device_->status());
   if (shard == owned_.first) AddWishes(scalars);
   const double computed = Lap();
-  reducer_->CommitShard();
+  gradients_->Commit();
   seconds.data += loaded - began;
   seconds.forward += forward;
   seconds.backward += computed - loaded - forward;
@@ -304,13 +309,13 @@ absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, Step
   const double loaded = Lap();
   LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Compute(ContextOf(step, place), 1.0 / static_cast<double>(place.rows)));
   const double computed = Lap();
-  const Shape flat = model_->parameters().shape;
   bool first = true;
   for (const ShardTask& task : whole_batch_->tasks()) {
-    device_->Copy(task.gradient, {reducer_->shard_gradient().data(), flat, DType::kF32});
-    device_->CopyToHost(reducer_->shard_scalars().data(), task.stats.data, task.stats.bytes());
-    if (std::exchange(first, false)) AddWishes(reducer_->shard_scalars());
-    reducer_->CommitShard();
+    device_->Copy(task.gradient, gradients_->shard_gradient());
+    device_->CopyToHost(gradients_->shard_scalars().data(), task.stats.data, task.stats.bytes());
+    LOCKSTEP_RETURN_IF_ERROR(device_->status());
+    if (std::exchange(first, false)) AddWishes(gradients_->shard_scalars());
+    gradients_->Commit();
   }
   seconds.data += loaded - began;
   // Forward and backward are not told apart, and the layers' sums over the batch are in between.
@@ -323,7 +328,7 @@ absl::Status Trainer::AfterStep(int64_t step) {
   const int64_t total = config_.plan.total_steps;
   const bool ends_epoch = step_plan_.At(step - 1).ends_epoch;
   // Silent damage, for tests of what finds it.
-  if (!HitFailpoint(failpoints_, "memory.flip").ok()) *model_->parameters().as<uint32_t>() ^= 1;
+  if (!HitFailpoint(failpoints_, "memory.flip").ok()) FlipBit();
   if (step % digest_interval_ == 0 || ends_epoch || step == total) AddDigest(step);
   const bool last = stop_ || step == total;
   if (ends_epoch || last || (timed_ && reporter_.Due(50 * keeper_->snapshot_seconds()))) {
@@ -342,6 +347,7 @@ absl::StatusOr<EpochScores> Trainer::ScoreEpoch() {
   // The average of the weights, where there is one, is the model that is judged.
   optimizer_->SwapAverage(*device_, model_->parameters());
   LOCKSTEP_ASSIGN_OR_RETURN(const std::span<const double> test, evaluator_->Run());
+  LOCKSTEP_RETURN_IF_ERROR(device_->status());
   optimizer_->SwapAverage(*device_, model_->parameters());
   const int64_t samples = test_sampler_->samples();
   if (samples > 0) scores.test = objective.Score(test, samples, /*training=*/false);
@@ -390,9 +396,23 @@ int64_t Trainer::CheckpointStep(int64_t step) const {
 std::string Trainer::Digest() {
   device_->Synchronize();
   const Tensor parameters = model_->parameters();
-  const std::string digest = FastDigest({parameters.as<std::byte>(), parameters.bytes()});
+  const std::byte* bytes = parameters.as<std::byte>();
+  if (!device_->host_accessible()) {
+    host_parameters_.resize(parameters.bytes());
+    device_->CopyToHost(host_parameters_.data(), parameters.data, parameters.bytes());
+    bytes = host_parameters_.data();
+  }
+  const std::string digest = FastDigest({bytes, parameters.bytes()});
   // The others may have taken over what the damage made of the weights: then theirs is the same.
   return sliced_update_ && sliced_update_->damaged() ? absl::StrCat("damaged-", digest) : digest;
+}
+
+void Trainer::FlipBit() {
+  uint32_t word = 0;
+  void* const at = model_->parameters().data;
+  device_->CopyToHost(&word, at, sizeof(word));
+  word ^= 1;
+  device_->CopyFromHost(at, &word, sizeof(word));
 }
 
 void Trainer::AddDigest(int64_t step) {

@@ -13,7 +13,6 @@
 #include "common/model/initial_weights.h"
 #include "common/model/job_plan.h"
 #include "worker/comm/communicator.h"
-#include "worker/comm/reducer.h"
 #include "worker/data/dataset.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
@@ -22,6 +21,7 @@
 #include "worker/train/epoch_judge.h"
 #include "worker/train/epoch_scores.h"
 #include "worker/train/evaluator.h"
+#include "worker/train/gradient_sum.h"
 #include "worker/train/non_finite.h"
 #include "worker/train/reporter.h"
 #include "worker/train/sampler.h"
@@ -115,6 +115,8 @@ class Trainer {
   int64_t CheckpointStep(int64_t step) const;
   void AddDigest(int64_t step);
   std::string Digest();
+  // Changes a bit of the parameters.
+  void FlipBit();
   absl::Status Commit(int64_t step, bool last);
   absl::Status SaveFinalModel(int64_t step);
   // The learning rate of a step.
@@ -143,7 +145,7 @@ class Trainer {
   std::unique_ptr<Sampler> train_sampler_;
   std::unique_ptr<Sampler> test_sampler_;
   std::unique_ptr<Evaluator> evaluator_;
-  std::unique_ptr<Reducer> reducer_;
+  std::unique_ptr<GradientSum> gradients_;
   // Null where shards go through the model one by one.
   std::unique_ptr<WholeBatch> whole_batch_;
   std::unique_ptr<Buffer> stats_buffer_;
@@ -152,6 +154,8 @@ class Trainer {
   Tensor flag_;
   // The newest step's, see Objective.
   std::vector<double> step_sums_;
+  // The parameters for a digest, where the host may not look at the device's.
+  std::vector<std::byte> host_parameters_;
   Reporter reporter_;
   TrainerState state_;
   std::unique_ptr<StateKeeper> keeper_;

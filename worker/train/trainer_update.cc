@@ -8,7 +8,7 @@
 namespace lockstep {
 
 absl::Status Trainer::Apply(int64_t step, const StepPlace& place, bool finite) {
-  const Tensor gradient{reducer_->sum().data(), model_->parameters().shape, DType::kF32};
+  const Tensor gradient = gradients_->sum();
   const double rate = Rate(step);
   if (!finite) LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place, gradient));
   if (sliced_update_) return sliced_update_->Step(finite, rate, step);
@@ -37,9 +37,9 @@ void Trainer::AddGradientNorm(Tensor gradient) {
 
 // Where something was added, whoever added it has looked.
 bool Trainer::GradientIsFinite() {
-  if (const std::optional<bool> finite = reducer_->finite(); finite.has_value()) return *finite;
+  if (const std::optional<bool> finite = gradients_->finite(); finite.has_value()) return *finite;
   double found = 0;
-  device_->CheckFinite({reducer_->sum().data(), model_->parameters().shape, DType::kF32}, flag_);
+  device_->CheckFinite(gradients_->sum(), flag_);
   device_->CopyToHost(&found, flag_.data, sizeof(found));
   return found == 0;
 }

@@ -20,6 +20,7 @@
 #include "worker/comm/mpi/mpi_communicator.h"
 #include "worker/data/dataset.h"
 #include "worker/device/device.h"
+#include "worker/train/choose_device.h"
 #include "worker/train/failure.h"
 #include "worker/train/session.h"
 #include "worker/train/start_times.h"
@@ -108,13 +109,25 @@ absl::StatusOr<Loaded> Load(const v1::Welcome& welcome, Failpoints* failpoints) 
   return loaded;
 }
 
+// Where the choice is ours, all ranks are alike: a sum over both kinds would be neither's.
+absl::Status AgreeOnDevice(Communicator& communicator, const WorkerOptions& options, std::unique_ptr<Device>& device) {
+  const bool on_host = device->host_accessible();
+  LOCKSTEP_ASSIGN_OR_RETURN(const bool all_alike, AllSay(communicator, !on_host));
+  if (options.device != DeviceWish::kAuto || on_host || all_alike) return absl::OkStatus();
+  spdlog::info("rank {}: trains on the CPU: another rank of the job has no GPU", options.rank);
+  device = MakeCpuDevice(options.threads);
+  return absl::OkStatus();
+}
+
 struct Outcome {
   absl::Status status;
   Trainer::Result result;
 };
 
-Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session, v1::StartTimes start,
-              std::atomic<Communicator*>& abort_target, Failpoints* failpoints) {
+Outcome Train(const WorkerOptions& options, absl::StatusOr<std::unique_ptr<Device>> device, GrpcSession& session,
+              v1::StartTimes start, std::atomic<Communicator*>& abort_target, Failpoints* failpoints) {
+  // Another launch would meet the same machines.
+  if (!device.ok()) return {Permanent(device.status()), {}};
   const SystemClock clock;
   const v1::Welcome& welcome = session.welcome();
   std::future<absl::StatusOr<Loaded>> loading =
@@ -127,6 +140,7 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
   (*communicator)->set_timeout(kExchangeTimeout);
   abort_target.store(communicator->get());
   SetTime(loaded->when, start.mutable_data_ready());
+  if (absl::Status agreed = AgreeOnDevice(**communicator, options, *device); !agreed.ok()) return {agreed, {}};
 
   TrainerConfig config{.spec = welcome.spec(),
                        .plan = loaded->plan,
@@ -139,7 +153,7 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
                        .initial_weights = std::move(loaded->initial_weights),
                        .start = std::move(start)};
   Outcome outcome;
-  auto trainer = Trainer::Create(std::move(config), &device, communicator->get(), loaded->dataset.get(), &session,
+  auto trainer = Trainer::Create(std::move(config), device->get(), communicator->get(), loaded->dataset.get(), &session,
                                  &clock, failpoints);
   outcome.status = trainer.status();
   if (trainer.ok()) {
@@ -149,6 +163,12 @@ Outcome Train(const WorkerOptions& options, Device& device, GrpcSession& session
   }
   abort_target.store(nullptr);
   return outcome;
+}
+
+absl::StatusOr<std::unique_ptr<Device>> Choose(const WorkerOptions& options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(ChosenDevice chosen, ChooseDevice(options.device, options.local_rank, options.threads));
+  if (!chosen.why_cpu.empty()) spdlog::info("rank {}: trains on the CPU: {}", options.rank, chosen.why_cpu);
+  return std::move(chosen.device);
 }
 
 v1::Goodbye LastWord(const WorkerOptions& options, const Outcome& outcome) {
@@ -181,7 +201,7 @@ int RunWorker(const WorkerOptions& options) {
     failpoints = std::move(*armed);
   }
   if (!HitFailpoint(failpoints.get(), "worker.start").ok()) return kExitFailed;
-  std::unique_ptr<Device> device = MakeCpuDevice(options.threads);
+  absl::StatusOr<std::unique_ptr<Device>> device = Choose(options);
   v1::Hello hello;
   hello.set_job_id(options.job_id);
   hello.set_generation(options.generation);
@@ -189,7 +209,7 @@ int RunWorker(const WorkerOptions& options) {
   hello.set_world_size(options.world_size);
   hello.set_host(HostName());
   hello.set_pid(OuterPid());
-  hello.set_device(device->Description());
+  hello.set_device(device.ok() ? (*device)->Description() : "none");
 
   std::atomic<Communicator*> abort_target{nullptr};
   std::atomic<bool> lost{false};
@@ -206,7 +226,8 @@ int RunWorker(const WorkerOptions& options) {
   }
   SetTime(SystemClock().WallNow(), start.mutable_connected());
   const TermWatcher on_term([&] { (*session)->AskToStop(StopRequest::kStopWithCheckpoint); });
-  const Outcome outcome = Train(options, *device, **session, std::move(start), abort_target, failpoints.get());
+  const Outcome outcome =
+      Train(options, std::move(device), **session, std::move(start), abort_target, failpoints.get());
   if (lost.load()) return kExitLost;
   if (!outcome.status.ok()) spdlog::error("rank {}: {}", options.rank, outcome.status.ToString());
   (*session)->Close(LastWord(options, outcome), outcome.status.ok() ? kCloseTimeout : kCloseFailedTimeout);

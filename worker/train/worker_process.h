@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "worker/train/choose_device.h"
+
 namespace lockstep {
 
 struct WorkerOptions {
@@ -13,11 +15,14 @@ struct WorkerOptions {
   std::string job_id;
   int64_t generation = 0;
   int threads = 1;
+  DeviceWish device = DeviceWish::kAuto;
   // A file of failpoints, or empty.
   std::string failpoints;
   // As mpirun's environment gives them.
   int rank = 0;
   int world_size = 1;
+  // Among those of its host.
+  int local_rank = 0;
 };
 
 // Exit codes of a worker.

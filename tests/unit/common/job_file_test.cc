@@ -170,13 +170,31 @@ TEST_F(PlanTest, HowToSaveAndCompareMustMakeSense) {
   spec.mutable_training()->set_digest_interval_steps(-1);
   spec.mutable_training()->set_non_finite(static_cast<v1::NonFinitePolicy>(9));
   spec.mutable_training()->set_precision(static_cast<v1::Precision>(9));
+  spec.mutable_resources()->set_device(static_cast<v1::Device>(9));
   Violations violations;
   PlanJob(spec, nullptr, violations);
-  EXPECT_THAT(violations.list(),
-              testing::IsSupersetOf(
-                  {Fault("training.checkpoint_interval_steps", "negative"),
-                   Fault("training.keep_checkpoints", "negative"), Fault("training.digest_interval_steps", "negative"),
-                   Fault("training.non_finite", "SKIP_STEP"), Fault("training.precision", "MIXED_BFLOAT16")}));
+  EXPECT_THAT(
+      violations.list(),
+      testing::IsSupersetOf(
+          {Fault("training.checkpoint_interval_steps", "negative"), Fault("training.keep_checkpoints", "negative"),
+           Fault("training.digest_interval_steps", "negative"), Fault("training.non_finite", "SKIP_STEP"),
+           Fault("training.precision", "MIXED_BFLOAT16"), Fault("resources.device", "DEVICE_CUDA")}));
+}
+
+TEST_F(PlanTest, Tf32NeedsAJobThatGetsAGpu) {
+  for (const v1::Device device : {v1::DEVICE_UNSPECIFIED, v1::DEVICE_AUTO, v1::DEVICE_CPU, v1::DEVICE_CUDA}) {
+    v1::JobSpec spec;
+    spec.mutable_training()->set_precision(v1::PRECISION_TF32);
+    spec.mutable_resources()->set_device(device);
+    Violations violations;
+    PlanJob(spec, nullptr, violations);
+    const auto fault = testing::Contains(Fault("training.precision", "DEVICE_CUDA"));
+    if (device == v1::DEVICE_CUDA) {
+      EXPECT_THAT(violations.list(), testing::Not(fault));
+    } else {
+      EXPECT_THAT(violations.list(), fault);
+    }
+  }
 }
 
 TEST_F(PlanTest, AMillionLayersAreOneFault) {

@@ -189,6 +189,13 @@ TEST(Command, NamesTheFailpointsOnlyWhereThereAreSome) {
   EXPECT_EQ(MpirunCommand({.worker = "/w", .failpoints_file = "/f"}, request, "/s").back(), "--failpoints=/f");
 }
 
+TEST(Command, SaysWhatTheJobWantsToRunOn) {
+  LaunchRequest request{"j", 1, {}, "/run", "unix:/none"};
+  EXPECT_THAT(MpirunCommand({.worker = "/w"}, request, "/s"), testing::Contains("--device=auto"));
+  request.device = "cuda";
+  EXPECT_THAT(MpirunCommand({.worker = "/w"}, request, "/s"), testing::Contains("--device=cuda"));
+}
+
 TEST(Create, SaysWhatIsMissing) {
   const auto launcher = MpirunLauncher::Create({.mpirun = "/none/mpirun", .shim = "/bin/true", .worker = "/bin/true"});
   EXPECT_THAT(std::string(launcher.status().message()), testing::HasSubstr("--mpirun="));

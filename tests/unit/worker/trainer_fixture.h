@@ -165,6 +165,8 @@ struct TrainOptions {
   std::string failpoints;
   // Each rank's own; null: blobs.
   std::function<std::unique_ptr<Dataset>()> dataset;
+  // Each rank's own; null: the CPU.
+  std::function<std::unique_ptr<Device>()> device;
 };
 
 // 32 steps an epoch, 96 in all.
@@ -264,7 +266,7 @@ class TrainerTest : public ::testing::Test {
     const std::unique_ptr<Dataset> dataset =
         options.dataset ? options.dataset() : std::make_unique<BlobDataset>(1000, options.poisoned, options.numbers);
     const SystemClock clock;
-    auto device = MakeCpuDevice(1);
+    const std::unique_ptr<Device> device = options.device ? options.device() : MakeCpuDevice(1);
     std::unique_ptr<Failpoints> failpoints;
     if (!options.failpoints.empty()) {
       auto armed = Failpoints::Load(options.failpoints, communicator.rank());

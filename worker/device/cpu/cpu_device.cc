@@ -6,13 +6,13 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "worker/device/cpu/cpu_buffer.h"
 #include "worker/device/cpu/cpu_conv.h"
 #include "worker/device/cpu/cpu_gemm.h"
+#include "worker/device/cpu/cpu_info.h"
 #include "worker/device/cpu/cpu_lanes.h"
 #include "worker/device/cpu/crossovers.h"
 #include "worker/device/cpu/kernels.h"
@@ -26,14 +26,6 @@
 namespace lockstep {
 
 namespace {
-
-std::string CpuModel() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
-  }
-  return "unknown";
-}
 
 KernelChoice ForCore(KernelChoice kernels) {
   if (!cpu::PairsAreFast(kernels.core)) {
@@ -56,8 +48,8 @@ class CpuDevice final : public Device {
 
   std::string Description() const override {
     const dnnl_version_t* v = dnnl_version();
-    return absl::StrCat("cpu ", CpuModel(), ", ", kernels_.name, ", oneDNN ", v->major, ".", v->minor, ".", v->patch,
-                        ", ", gemm_.Bf16Name(), ", ", threads_, threads_ == 1 ? " thread" : " threads");
+    return absl::StrCat("cpu ", HostCpu().model, ", ", kernels_.name, ", oneDNN ", v->major, ".", v->minor, ".",
+                        v->patch, ", ", gemm_.Bf16Name(), ", ", threads_, threads_ == 1 ? " thread" : " threads");
   }
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(size_t bytes) override { return cpu::AllocateHost(bytes); }

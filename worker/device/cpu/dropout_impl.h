@@ -29,10 +29,7 @@ LOCKSTEP_INLINE void PhiloxRun(const RngStream& stream, uint64_t first, uint32_t
 
 template <typename T>
 void Dropout(const T* x, int64_t rows, int64_t width, T rate, const RngStream& stream, int64_t first_row, T* y) {
-  const T keep_scale = T(1) / (T(1) - rate);
-  // An element is kept where its word is at least this. A rate next to 1 may have been rounded to 1.
-  const double share = static_cast<double>(rate) * 4294967296.0;
-  const auto threshold = static_cast<uint32_t>(share < 4294967295.0 ? share : 4294967295.0);
+  const math::DropoutMath<T> math(rate);
   const int64_t n = rows * width;
   const uint64_t first = static_cast<uint64_t>(first_row * width);
   alignas(64) uint32_t words[kPhiloxWords];
@@ -40,10 +37,10 @@ void Dropout(const T* x, int64_t rows, int64_t width, T rate, const RngStream& s
   for (int64_t at = -static_cast<int64_t>(first & 3); at < n; at += kPhiloxWords) {
     PhiloxRun(stream, (first + static_cast<uint64_t>(at)) >> 2, words);
     if (at >= 0 && at + kPhiloxWords <= n) {
-      for (int k = 0; k < kPhiloxWords; ++k) y[at + k] = words[k] >= threshold ? x[at + k] * keep_scale : T(0);
+      for (int k = 0; k < kPhiloxWords; ++k) y[at + k] = math(words[k], x[at + k]);
     } else {
       for (int64_t i = at < 0 ? 0 : at; i < n && i < at + kPhiloxWords; ++i) {
-        y[i] = words[i - at] >= threshold ? x[i] * keep_scale : T(0);
+        y[i] = math(words[i - at], x[i]);
       }
     }
   }

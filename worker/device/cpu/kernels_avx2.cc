@@ -6,6 +6,7 @@
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/math/activations.h"
 #include "worker/device/math/optimizers.h"
+#include "worker/device/math/random.h"
 
 #define LOCKSTEP_KERNEL_VECTOR "worker/device/cpu/vector_avx2.h"
 

@@ -6,3 +6,5 @@
 #include "common/rng.h"
 
 #define LOCKSTEP_MATH LOCKSTEP_HOST_DEVICE __attribute__((always_inline)) inline
+// For what chooses a functor, which is the host's work.
+#define LOCKSTEP_MATH_CHOICE __attribute__((always_inline)) inline

@@ -178,7 +178,7 @@ struct LarsMath : UpdateMath {
         momentum(static_cast<T>(a.beta_1)),
         weight_decay(static_cast<T>(a.weight_decay)) {}
   LOCKSTEP_MATH static double Ratio(const UpdateArgs& a) {
-    const double* squares = a.norms.as<double>();
+    const double* squares = static_cast<const double*>(a.norms.data);
     if (!(squares[0] > 0 && squares[1] > 0)) return 1.0;
     const double w = math::Sqrt(squares[0]), g = math::Sqrt(squares[1]);
     return a.trust * w / (g + a.weight_decay * w + a.epsilon);
@@ -209,7 +209,7 @@ template <typename T>
 struct LambApplyMath : UpdateMath {
   T rate;
   LOCKSTEP_MATH explicit LambApplyMath(const UpdateArgs& a)
-      : rate(static_cast<T>(a.step_size * math::NormRatio(a.norms.as<double>()))) {}
+      : rate(static_cast<T>(a.step_size * math::NormRatio(static_cast<const double*>(a.norms.data)))) {}
   LOCKSTEP_MATH void operator()(T& w, T& g) const { w -= rate * g; }
 };
 
@@ -243,7 +243,7 @@ struct ClipNormMath : UpdateMath {
   T factor;
   LOCKSTEP_MATH explicit ClipNormMath(const UpdateArgs& a) : factor(static_cast<T>(Factor(a))) {}
   LOCKSTEP_MATH static double Factor(const UpdateArgs& a) {
-    const double norm = math::Sqrt(*a.norms.as<double>());
+    const double norm = math::Sqrt(*static_cast<const double*>(a.norms.data));
     return norm > a.limit ? a.limit / norm : 1.0;
   }
   LOCKSTEP_MATH void operator()(T&, T& g) const { g *= factor; }
@@ -271,7 +271,7 @@ struct SwapMath : UpdateMath {
 
 // Calls visit(functor) with the rule's functor made of `args`.
 template <typename T, typename Visit>
-LOCKSTEP_MATH void VisitUpdate(UpdateRule rule, const UpdateArgs& args, const Visit& visit) {
+LOCKSTEP_MATH_CHOICE void VisitUpdate(UpdateRule rule, const UpdateArgs& args, const Visit& visit) {
   switch (rule) {
     case UpdateRule::kSgd:
       return visit(SgdMath<T>(args));

@@ -116,4 +116,19 @@ LOCKSTEP_MATH double NormalOf(uint32_t word, bool truncated) {
   return NormalQuantile(truncated ? kTail + u * (1.0 - 2.0 * kTail) : u);
 }
 
+// What dropout does to an element, given the word that is drawn for it.
+template <typename T>
+struct DropoutMath {
+  // What is kept is multiplied by this.
+  T keep_scale;
+  // An element is kept where its word is at least this. A rate next to 1 may have been rounded to 1.
+  uint32_t threshold;
+
+  LOCKSTEP_MATH explicit DropoutMath(T rate) : keep_scale(T(1) / (T(1) - rate)) {
+    const double share = static_cast<double>(rate) * 4294967296.0;
+    threshold = static_cast<uint32_t>(share < 4294967295.0 ? share : 4294967295.0);
+  }
+  LOCKSTEP_MATH T operator()(uint32_t word, T x) const { return word >= threshold ? x * keep_scale : T(0); }
+};
+
 }  // namespace lockstep::math

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plug-in that was built, on whatever machine this is.
+#include <dlfcn.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "worker/device/device_loader.h"
+
+namespace lockstep {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::filesystem::path PluginPath() {
+  return std::filesystem::path(std::getenv("LOCKSTEP_BIN_DIR")) / "liblockstep_cuda.so";
+}
+
+TEST(DevicePluginTest, ThePluginLoadsWithoutAGpuAndSaysThatThereIsNone) {
+  const std::filesystem::path path = PluginPath();
+  const absl::StatusOr<const DevicePlugin*> plugin = OpenPlugin(path);
+  ASSERT_TRUE(plugin.ok()) << plugin.status();
+  const GpuList list = (*plugin)->list();
+  EXPECT_NE(list.runtime, "");
+  EXPECT_NE(list.blas, "");
+  EXPECT_NE(list.dnn, "");
+  if (!list.gpus.empty()) return;
+  EXPECT_THAT(list.none_because, HasSubstr("NVIDIA driver"));
+  const absl::Status made = (*plugin)->make(0).status();
+  EXPECT_EQ(made.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(made.message()), HasSubstr(list.none_because));
+}
+
+TEST(DevicePluginTest, ThePluginRefusesAProgramOfAnotherBuild) {
+  const std::filesystem::path path = PluginPath();
+  ASSERT_TRUE(OpenPlugin(path).ok());
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(library, nullptr);
+  const auto function = reinterpret_cast<DevicePluginFunction>(dlsym(library, kDevicePluginFunction));
+  ASSERT_NE(function, nullptr);
+  EXPECT_EQ(function("another build"), nullptr);
+}
+
+}  // namespace
+}  // namespace lockstep

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+// A device whose memory is not the host's trains the same bits.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "google/protobuf/util/json_util.h"
+#include "tests/unit/worker/far_device.h"
+#include "tests/unit/worker/trainer_fixture.h"
+
+namespace lockstep {
+namespace {
+
+using ::testing::HasSubstr;
+
+class FarTrainerTest : public TrainerTest {
+ protected:
+  Outcome TrainFar(int ranks, const std::string& output, TrainOptions options = {}) {
+    options.device = [] { return std::make_unique<FarDevice>(); };
+    return Train(ranks, "far-" + output, options);
+  }
+  void ExpectAlike(const v1::JobSpec& spec, int ranks) {
+    const Outcome near = Train(ranks, "near", {.spec = spec}), far = TrainFar(ranks, "far", {.spec = spec});
+    EXPECT_TRUE(far.status.ok()) << far.status;
+    EXPECT_EQ(far.model_sha256.size(), 64u);
+    EXPECT_EQ(far.model_sha256, near.model_sha256) << ranks << " ranks";
+    const auto near_epochs = Epochs(near), far_epochs = Epochs(far);
+    ASSERT_EQ(far_epochs.size(), near_epochs.size());
+    for (size_t i = 0; i < far_epochs.size(); ++i) {
+      EXPECT_EQ(far_epochs[i].SerializeAsString(), near_epochs[i].SerializeAsString()) << "epoch " << i;
+    }
+  }
+  v1::JobSpec part_;
+
+  static v1::JobSpec WithOptimizer(const std::string& json) {
+    v1::JobSpec spec = BlobSpec();
+    spec.mutable_optimizer()->Clear();
+    const auto status = google::protobuf::util::JsonStringToMessage(json, spec.mutable_optimizer());
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    return spec;
+  }
+};
+
+TEST_F(FarTrainerTest, TrainsTheSameBitsWithAnyNumberOfRanks) {
+  for (const int ranks : {1, 2, 3, 4}) ExpectAlike(BlobSpec(), ranks);
+}
+
+TEST_F(FarTrainerTest, OneShardIsNotAddedToAnything) {
+  v1::JobSpec spec = BlobSpec();
+  spec.mutable_training()->set_logical_shards(1);
+  ExpectAlike(spec, 1);
+}
+
+TEST_F(FarTrainerTest, EveryKindOfUpdateReadsTheDevicesMemoryAlone) {
+  for (const char* optimizer : {R"({"sgd": {"learning_rate": 0.05, "momentum": 0.9}, "globalClipNorm": 0.5})",
+                                R"({"adam": {"learning_rate": 0.01}, "clipNorm": 0.2, "useEma": true})",
+                                R"({"adamw": {"learning_rate": 0.01}, "gradientAccumulationSteps": 3})",
+                                R"({"lamb": {"learning_rate": 0.01}})", R"({"lars": {"learning_rate": 0.1}})"}) {
+    SCOPED_TRACE(optimizer);
+    ExpectAlike(WithOptimizer(optimizer), 2);
+  }
+}
+
+TEST_F(FarTrainerTest, LayersOverTheWholeBatchMeetOnTheHost) {
+  for (const bool synchronized : {false, true}) {
+    v1::JobSpec spec = BlobSpec();
+    v1::LayerSpec norm;
+    norm.mutable_batch_normalization()->set_synchronized(synchronized);
+    spec.mutable_model()->mutable_layers(1)->Swap(&norm);
+    for (const int ranks : {1, 2}) ExpectAlike(spec, ranks);
+  }
+}
+
+TEST_F(FarTrainerTest, MetricsWeightsOfClassesAndTheBestEpochAreAlike) {
+  v1::JobSpec spec = BlobSpec();
+  const auto status = google::protobuf::util::JsonStringToMessage(
+      R"({"loss": {"sparse_categorical_crossentropy": {"from_logits": true, "class_weights": [1, 2]}},
+          "metrics": [{"accuracy": {}}, {"f1_score": {}}, {"auc": {}}, {"confusion_matrix": {}}, {"gradient_norm": {}}],
+          "training": {"early_stopping": {"monitor": {"metric": "test_loss"}, "patience": 1, "restore_best": true}}})",
+      &part_);
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  *spec.mutable_loss() = part_.loss();
+  *spec.mutable_metrics() = part_.metrics();
+  *spec.mutable_training()->mutable_early_stopping() = part_.training().early_stopping();
+  for (const int ranks : {1, 2}) ExpectAlike(spec, ranks);
+}
+
+TEST_F(FarTrainerTest, TheFastestSumGoesThroughTheHostToo) {
+  v1::JobSpec spec = BlobSpec();
+  spec.mutable_training()->set_reduction(v1::REDUCTION_FASTEST);
+  for (const int ranks : {1, 2}) {
+    const Outcome near = Train(ranks, "near", {.spec = spec}), far = TrainFar(ranks, "far", {.spec = spec});
+    ASSERT_TRUE(far.status.ok()) << far.status;
+    EXPECT_NEAR(Epochs(far).back().train_loss(), Epochs(near).back().train_loss(), 1e-3);
+  }
+}
+
+TEST_F(FarTrainerTest, TargetsMayBeNumbers) {
+  v1::JobSpec spec = BlobSpec();
+  spec.mutable_loss()->mutable_categorical_crossentropy()->set_from_logits(true);
+  EXPECT_EQ(TrainFar(2, "far", {.numbers = true, .spec = spec}).model_sha256,
+            Train(2, "near", {.numbers = true, .spec = spec}).model_sha256);
+}
+
+TEST_F(FarTrainerTest, GoesOnFromACheckpointAndFromASnapshot) {
+  const Outcome whole = Train(2, "whole");
+  TrainFar(2, "parts", {.stop_at = 41});
+  const std::string checkpoint = folder_ / "far-parts" / "checkpoints" / "step-42";
+  const Outcome second = TrainFar(3, "second", {.resume_checkpoint = checkpoint, .first_step = 42});
+  EXPECT_EQ(second.model_sha256, whole.model_sha256);
+
+  const std::string snapshot = folder_ / "snapshot";
+  TrainFar(1, "snapshots", {.stop_at = 41, .snapshot_path = snapshot});
+  const Outcome third = TrainFar(2, "third", {.resume_snapshot = snapshot, .first_step = 42});
+  EXPECT_EQ(third.model_sha256, whole.model_sha256);
+}
+
+TEST_F(FarTrainerTest, FindsWhereNumbersStoppedBeingFinite) {
+  const Outcome near = Train(2, "near", {.poisoned = true}), far = TrainFar(2, "far", {.poisoned = true});
+  EXPECT_FALSE(near.status.ok());
+  EXPECT_EQ(far.status, near.status);
+  // Whether the others fail too, or are told to stop first, is a matter of time.
+  ASSERT_FALSE(far.failures.empty());
+  EXPECT_EQ(far.failures.front(), near.failures.front());
+  EXPECT_EQ(TrainFar(1, "alone", {.poisoned = true}).status.code(), near.status.code());
+}
+
+TEST_F(FarTrainerTest, RollsBackAndSkips) {
+  for (const v1::NonFinitePolicy policy : {v1::NON_FINITE_POLICY_SKIP_STEP, v1::NON_FINITE_POLICY_ROLL_BACK}) {
+    v1::JobSpec spec = BlobSpec();
+    spec.mutable_training()->set_non_finite(policy);
+    for (const int ranks : {1, 2}) {
+      const Outcome near = Train(ranks, "near", {.poisoned = true, .spec = spec});
+      const Outcome far = TrainFar(ranks, "far", {.poisoned = true, .spec = spec});
+      EXPECT_TRUE(far.status.ok()) << far.status;
+      EXPECT_EQ(far.model_sha256, near.model_sha256) << ranks << " ranks, policy " << policy;
+      EXPECT_EQ(Warnings(far).size(), Warnings(near).size());
+    }
+  }
+}
+
+TEST_F(FarTrainerTest, DamagedMemoryShowsInTheDigest) {
+  std::ofstream(folder_ / "failpoints") << "memory.flip error rank=1 hit=15\n";
+  const Outcome run = TrainFar(2, "flipped", {.failpoints = folder_ / "failpoints"});
+  std::map<int64_t, std::vector<std::string>> digests;
+  for (size_t rank = 0; rank < 2; ++rank) {
+    for (const v1::SessionRequest& report : run.reports_of_rank[rank]) {
+      const auto& some = rank == 0 ? report.commit_steps().digests() : report.digest_report().digests();
+      for (const v1::StepDigest& digest : some) digests[digest.step()].push_back(digest.digest());
+    }
+  }
+  ASSERT_EQ(digests[10].size(), 2u);
+  EXPECT_EQ(digests[10][1], digests[10][0]);
+  ASSERT_EQ(digests[20].size(), 2u);
+  EXPECT_NE(digests[20][1], digests[20][0]);
+}
+
+TEST_F(FarTrainerTest, ABrokenGpuEndsTheRankWithItsWords) {
+  const Outcome run = Train(1, "broken", {.device = [] {
+                              auto device = std::make_unique<FarDevice>();
+                              device->Break();
+                              return device;
+                            }});
+  EXPECT_FALSE(run.status.ok());
+  EXPECT_THAT(run.status.message(), HasSubstr("fell off the bus"));
+}
+
+}  // namespace
+}  // namespace lockstep

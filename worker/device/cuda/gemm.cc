@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/device/cuda/gemm.h"
+
+#include <cstdint>
+#include <utility>
+
+#include "worker/device/cuda/activations.h"
+#include "worker/device/cuda/copy.h"
+
+namespace lockstep::cuda {
+
+namespace {
+
+// What NVIDIA asks for on Hopper; smaller GPUs want less.
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+
+// Sums of parts whose order depends on who is done first are left out.
+constexpr uint32_t kOrderedReductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+
+uint32_t Alignment(const GemmPlan& plan) {
+  if (plan.aligned) return 16;
+  return plan.factor_type == CUDA_R_64F ? 8 : (plan.factor_type == CUDA_R_32F ? 4 : 2);
+}
+
+bool Aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+
+}  // namespace
+
+// The library's descriptors of one plan, and the algorithm.
+class GemmCache::Entry {
+ public:
+  explicit Entry(const GemmPlan& plan) : plan_(plan) {}
+  ~Entry() {
+    for (const cublasLtMatrixLayout_t layout : {left_, right_, out_}) {
+      if (layout != nullptr) static_cast<void>(cublasLtMatrixLayoutDestroy(layout));
+    }
+    if (product_ != nullptr) static_cast<void>(cublasLtMatmulDescDestroy(product_));
+  }
+  Entry(const Entry&) = delete;
+  Entry& operator=(const Entry&) = delete;
+
+  // False: the library refuses the plan; where something else went wrong, it is noted.
+  bool Build(Context& context) {
+    return Describe(context) && Layout(context, plan_.factor_type, plan_.left, left_) &&
+           Layout(context, plan_.factor_type, plan_.right, right_) &&
+           Layout(context, plan_.out_type, {plan_.rows, plan_.cols}, out_) && Choose(context);
+  }
+
+  void Run(Context& context, const void* left, const void* right, const void* bias, void* out) {
+    if (plan_.epilogue == Epilogue::kBias || plan_.epilogue == Epilogue::kReluBias) {
+      if (!Set(context, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)) return;
+    }
+    void* workspace = context.Scratch<unsigned char>(Slot::kLibrary, kWorkspaceBytes);
+    if (workspace == nullptr) return;
+    const double one = 1, zero = 0;
+    const float one_f = 1, zero_f = 0;
+    const bool doubles = plan_.out_type == CUDA_R_64F;
+    const void* alpha = doubles ? static_cast<const void*>(&one) : &one_f;
+    const void* unscaled = doubles ? static_cast<const void*>(&zero) : &zero_f;
+    const void* beta = plan_.accumulate ? alpha : unscaled;
+    LOCKSTEP_CUDA_CHECK(
+        context, cublasLtMatmul(context.blas, product_, alpha, left, left_, right, right_, beta, out, out_, out, out_,
+                                &algorithm_, workspace, kWorkspaceBytes, context.stream));
+  }
+
+ private:
+  template <typename V>
+  bool Set(Context& context, cublasLtMatmulDescAttributes_t attribute, const V& value) {
+    return LOCKSTEP_CUDA_CHECK(context, cublasLtMatmulDescSetAttribute(product_, attribute, &value, sizeof(value)));
+  }
+
+  bool Describe(Context& context) {
+    const cudaDataType_t scale = plan_.out_type;
+    if (!LOCKSTEP_CUDA_CHECK(context, cublasLtMatmulDescCreate(&product_, plan_.compute, scale))) return false;
+    const cublasOperation_t left = plan_.left.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasOperation_t right = plan_.right.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasLtEpilogue_t epilogue = LtEpilogue(plan_.epilogue);
+    return Set(context, CUBLASLT_MATMUL_DESC_TRANSA, left) && Set(context, CUBLASLT_MATMUL_DESC_TRANSB, right) &&
+           Set(context, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) &&
+           (plan_.epilogue == Epilogue::kNone || Set(context, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, plan_.out_type));
+  }
+
+  static bool Layout(Context& context, cudaDataType_t type, const LtMatrix& matrix, cublasLtMatrixLayout_t& to) {
+    return LOCKSTEP_CUDA_CHECK(context, cublasLtMatrixLayoutCreate(&to, type, static_cast<uint64_t>(matrix.rows),
+                                                                   static_cast<uint64_t>(matrix.cols), matrix.rows));
+  }
+
+  bool Choose(Context& context) {
+    cublasLtMatmulPreference_t preference = nullptr;
+    if (!LOCKSTEP_CUDA_CHECK(context, cublasLtMatmulPreferenceCreate(&preference))) return false;
+    const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+      return LOCKSTEP_CUDA_CHECK(context,
+                                 cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)));
+    };
+    bool ready = set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspaceBytes}) &&
+                 set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, kOrderedReductions);
+    for (const auto attribute :
+         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+      ready = ready && set(attribute, Alignment(plan_));
+    }
+    int found = 0;
+    cublasLtMatmulHeuristicResult_t result{};
+    // A refusal is an answer.
+    if (ready) {
+      const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(context.blas, product_, left_, right_, out_, out_,
+                                                                   preference, 1, &result, &found);
+      ready = status == CUBLAS_STATUS_SUCCESS && found == 1;
+    }
+    algorithm_ = result.algo;
+    static_cast<void>(cublasLtMatmulPreferenceDestroy(preference));
+    return ready;
+  }
+
+  const GemmPlan plan_;
+  cublasLtMatmulDesc_t product_ = nullptr;
+  cublasLtMatrixLayout_t left_ = nullptr, right_ = nullptr, out_ = nullptr;
+  cublasLtMatmulAlgo_t algorithm_{};
+};
+
+GemmCache::GemmCache() = default;
+GemmCache::~GemmCache() = default;
+
+GemmCache::Entry* GemmCache::Find(Context& context, const GemmPlan& plan) {
+  const auto found = entries_.find(plan);
+  if (found != entries_.end()) return found->second.get();
+  auto entry = std::make_unique<Entry>(plan);
+  // What was refused once is not asked for again.
+  if (!entry->Build(context)) entry = nullptr;
+  return entries_.emplace(plan, std::move(entry)).first->second.get();
+}
+
+void GemmCache::Run(Context& context, const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
+  const int64_t k = a.shape[args.transpose_a ? 0 : 1];
+  if (out.elements() == 0 || (k == 0 && args.accumulate)) return;
+  if (k == 0) {
+    Fill(context, out, 0);
+    return BiasActivation(context, args.activation, bias, out);
+  }
+  const void* left = b.data;
+  const void* right = a.data;
+  if (RoundsFactors(args, out.type)) {
+    auto* const to_left = context.Scratch<uint16_t>(Slot::kLeft, static_cast<size_t>(b.elements()));
+    auto* const to_right = context.Scratch<uint16_t>(Slot::kRight, static_cast<size_t>(a.elements()));
+    if (to_left == nullptr || to_right == nullptr) return;
+    RoundFactor(context, args.precision, b.as<float>(), b.elements(), to_left);
+    RoundFactor(context, args.precision, a.as<float>(), a.elements(), to_right);
+    left = to_left;
+    right = to_right;
+  }
+  const bool aligned = Aligned(left) && Aligned(right) && Aligned(out.data) && Aligned(bias.data);
+  GemmPlan plan = PlanGemm(args, a, b, bias, out, aligned);
+  Entry* entry = Find(context, plan);
+  bool fused = Fuses(args, bias.data != nullptr, out.type);
+  if (entry == nullptr && plan.epilogue != Epilogue::kNone) {
+    plan.epilogue = Epilogue::kNone;
+    fused = false;
+    entry = Find(context, plan);
+  }
+  if (entry == nullptr) {
+    return context.failure.Note("cublasLtMatmulAlgoGetHeuristic", __FILE__, __LINE__,
+                                "cuBLASLt has no algorithm for a product of this shape");
+  }
+  entry->Run(context, left, right, bias.data, out.data);
+  if (!fused) BiasActivation(context, args.activation, bias, out);
+}
+
+}  // namespace lockstep::cuda

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/device/cuda/gemm_plan.h"
+
+namespace lockstep::cuda {
+
+namespace {
+
+// A row-major matrix [rows, cols] is a column-major one [cols, rows].
+LtMatrix Turned(const Tensor& t, bool transposed) { return {t.shape[1], t.shape[0], transposed}; }
+
+Epilogue EpilogueOf(const GemmArgs& args, bool has_bias, DType type) {
+  if (!Fuses(args, has_bias, type)) return Epilogue::kNone;
+  if (args.activation.linear()) return has_bias ? Epilogue::kBias : Epilogue::kNone;
+  return has_bias ? Epilogue::kReluBias : Epilogue::kRelu;
+}
+
+}  // namespace
+
+bool RoundsFactors(const GemmArgs& args, DType type) {
+  return type == DType::kF32 &&
+         (args.precision == ProductPrecision::kBf16 || args.precision == ProductPrecision::kFloat16);
+}
+
+bool Fuses(const GemmArgs& args, bool has_bias, DType type) {
+  if (args.accumulate || (!has_bias && args.activation.linear())) return true;
+  return type == DType::kF32 && (args.activation.linear() || args.activation.kind == Activation::kRelu);
+}
+
+GemmPlan PlanGemm(const GemmArgs& args, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& out,
+                  bool aligned) {
+  GemmPlan plan{.left = Turned(b, args.transpose_b),
+                .right = Turned(a, args.transpose_a),
+                .rows = out.shape[1],
+                .cols = out.shape[0],
+                .epilogue = EpilogueOf(args, bias.data != nullptr, out.type),
+                .accumulate = args.accumulate,
+                .aligned = aligned};
+  if (out.type == DType::kF64) {
+    plan.factor_type = plan.out_type = CUDA_R_64F;
+    plan.compute = CUBLAS_COMPUTE_64F;
+    return plan;
+  }
+  switch (args.precision) {
+    case ProductPrecision::kFloat:
+      break;
+    case ProductPrecision::kTf32:
+      plan.compute = CUBLAS_COMPUTE_32F_FAST_TF32;
+      break;
+    case ProductPrecision::kBf16:
+      plan.factor_type = CUDA_R_16BF;
+      break;
+    case ProductPrecision::kFloat16:
+      plan.factor_type = CUDA_R_16F;
+      break;
+  }
+  return plan;
+}
+
+cublasLtEpilogue_t LtEpilogue(Epilogue epilogue) {
+  switch (epilogue) {
+    case Epilogue::kNone:
+      return CUBLASLT_EPILOGUE_DEFAULT;
+    case Epilogue::kBias:
+      return CUBLASLT_EPILOGUE_BIAS;
+    case Epilogue::kRelu:
+      return CUBLASLT_EPILOGUE_RELU;
+    case Epilogue::kReluBias:
+      return CUBLASLT_EPILOGUE_RELU_BIAS;
+  }
+  return CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+}  // namespace lockstep::cuda

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums over the rows and places of [rows, channels, places], one pair for each channel, in an order that the shape
+// alone decides.
+#pragma once
+
+#include "worker/device/cuda/reduce.cuh"
+#include "worker/device/tensor.h"
+
+namespace lockstep::cuda {
+
+struct PlaneShape {
+  int64_t rows, channels, places;
+};
+
+inline PlaneShape PlanesOf(const Tensor& x) {
+  return {x.shape[0], x.shape[1], x.elements() / (x.shape[0] * x.shape[1])};
+}
+
+// A channel's numbers of one block, where places lie next to each other, and where there is one place, so that
+// channels do: then a block does 32 channels.
+inline constexpr int64_t kPlaneChunk = 8192;
+inline constexpr int64_t kColumnChunk = 256;
+// Of a grid's second axis.
+inline constexpr int64_t kMaxChunks = 65535;
+inline constexpr int kColumnThreads = 8;
+
+struct PairSum {
+  double first = 0, second = 0;
+};
+
+// partials: [chunks, 2, channels]; null: the only chunk, so it is finished here.
+template <typename Finish>
+__device__ void LeavePair(int64_t channels, int64_t chunk, int64_t channel, PairSum sum, double* partials,
+                          const Finish& finish) {
+  if (partials == nullptr) {
+    finish(channel, sum);
+  } else {
+    partials[(2 * chunk) * channels + channel] = sum.first;
+    partials[(2 * chunk + 1) * channels + channel] = sum.second;
+  }
+}
+
+// Block: (channel, chunk). add(sum, row, channel, index) adds one number to a pair.
+template <typename Add, typename Finish>
+__global__ void __launch_bounds__(kThreads)
+    PlaneSumsKernel(PlaneShape s, int64_t chunk, Add add, Finish finish, double* partials) {
+  __shared__ double shared[kThreads];
+  const int64_t channel = blockIdx.x, count = s.rows * s.places;
+  const int64_t begin = static_cast<int64_t>(blockIdx.y) * chunk;
+  const int64_t end = begin + chunk < count ? begin + chunk : count;
+  // The thread's numbers are kThreads apart; row and place are stepped, since a division would take longer.
+  const int64_t row_step = kThreads / s.places, place_step = kThreads % s.places;
+  int64_t row = (begin + threadIdx.x) / s.places, place = (begin + threadIdx.x) % s.places;
+  PairSum sum;
+  for (int64_t k = begin + threadIdx.x; k < end; k += kThreads) {
+    add(sum, row, channel, (row * s.channels + channel) * s.places + place);
+    row += row_step;
+    place += place_step;
+    if (place >= s.places) {
+      place -= s.places;
+      ++row;
+    }
+  }
+  sum.first = BlockSum<kThreads>(sum.first, shared);
+  __syncthreads();
+  sum.second = BlockSum<kThreads>(sum.second, shared);
+  if (threadIdx.x == 0) LeavePair(s.channels, blockIdx.y, channel, sum, partials, finish);
+}
+
+// One place: block (32 channels, chunk of rows), threads [8, 32].
+template <typename Add, typename Finish>
+__global__ void __launch_bounds__(kWarp* kColumnThreads)
+    ColumnSumsKernel(PlaneShape s, int64_t chunk, Add add, Finish finish, double* partials) {
+  __shared__ PairSum shared[kColumnThreads][kWarp];
+  const int64_t channel = static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x;
+  const int64_t begin = static_cast<int64_t>(blockIdx.y) * chunk;
+  const int64_t end = begin + chunk < s.rows ? begin + chunk : s.rows;
+  PairSum sum;
+  if (channel < s.channels) {
+    for (int64_t row = begin + threadIdx.y; row < end; row += kColumnThreads) {
+      add(sum, row, channel, row * s.channels + channel);
+    }
+  }
+  shared[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || channel >= s.channels) return;
+  for (int i = 1; i < kColumnThreads; ++i) {
+    sum.first += shared[i][threadIdx.x].first;
+    sum.second += shared[i][threadIdx.x].second;
+  }
+  LeavePair(s.channels, blockIdx.y, channel, sum, partials, finish);
+}
+
+// Block: a channel.
+template <typename Finish>
+__global__ void __launch_bounds__(kThreads)
+    FinishPlaneSumsKernel(int64_t channels, int64_t chunks, const double* partials, Finish finish) {
+  __shared__ double shared[kThreads];
+  const int64_t channel = blockIdx.x;
+  PairSum sum;
+  for (int64_t chunk = threadIdx.x; chunk < chunks; chunk += kThreads) {
+    sum.first += partials[(2 * chunk) * channels + channel];
+    sum.second += partials[(2 * chunk + 1) * channels + channel];
+  }
+  sum.first = BlockSum<kThreads>(sum.first, shared);
+  __syncthreads();
+  sum.second = BlockSum<kThreads>(sum.second, shared);
+  if (threadIdx.x == 0) finish(channel, sum);
+}
+
+// Calls finish(channel, PairSum) on the device, once for each channel.
+template <typename Add, typename Finish>
+void SumPlanes(Context& context, const PlaneShape& s, const Add& add, const Finish& finish) {
+  const bool columns = s.places == 1;
+  const int64_t count = s.rows * s.places;
+  const int64_t chunk = std::max(columns ? kColumnChunk : kPlaneChunk, (count + kMaxChunks - 1) / kMaxChunks);
+  const int64_t chunks = std::max<int64_t>((count + chunk - 1) / chunk, 1);
+  double* partials = nullptr;
+  if (chunks > 1) {
+    partials = context.Scratch<double>(Slot::kPartials, static_cast<size_t>(2 * chunks * s.channels));
+    if (partials == nullptr) return;
+  }
+  if (columns) {
+    const dim3 grid(static_cast<unsigned>((s.channels + kWarp - 1) / kWarp), static_cast<unsigned>(chunks));
+    ColumnSumsKernel<<<grid, dim3(kWarp, kColumnThreads), 0, context.stream>>>(s, chunk, add, finish, partials);
+  } else {
+    const dim3 grid(static_cast<unsigned>(s.channels), static_cast<unsigned>(chunks));
+    PlaneSumsKernel<<<grid, kThreads, 0, context.stream>>>(s, chunk, add, finish, partials);
+  }
+  LOCKSTEP_CUDA_CHECK_LAUNCH(context);
+  if (partials == nullptr) return;
+  FinishPlaneSumsKernel<<<static_cast<unsigned>(s.channels), kThreads, 0, context.stream>>>(s.channels, chunks,
+                                                                                            partials, finish);
+  LOCKSTEP_CUDA_CHECK_LAUNCH(context);
+}
+
+}  // namespace lockstep::cuda

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/device/cuda/activations.h"
+#include "worker/device/cuda/pool.h"
+#include "worker/device/cuda/reduce.cuh"
+#include "worker/device/cuda/visit.h"
+#include "worker/device/math/activations.h"
+
+namespace lockstep::cuda {
+
+namespace {
+
+// From as many places of a window, a warp adds them.
+constexpr int64_t kWideWindow = 32;
+
+// Images [planes, in] and outputs [planes, out]; index 0 is the height. Every window has a place inside.
+struct PoolShape {
+  int64_t in[2], out[2], size[2], stride[2], pad[2];
+  int64_t inputs, outputs;
+};
+
+// The part of a window inside the image, along one axis.
+struct Span {
+  int64_t begin, end;
+};
+
+__device__ Span Inside(const PoolShape& s, int axis, int64_t place) {
+  const int64_t first = place * s.stride[axis] - s.pad[axis], last = first + s.size[axis];
+  return {first < 0 ? 0 : first, last < s.in[axis] ? last : s.in[axis]};
+}
+
+// The outputs whose windows hold this place of the image, along one axis.
+__device__ Span Over(const PoolShape& s, int axis, int64_t place) {
+  const int64_t at = place + s.pad[axis], before = at - s.size[axis] + s.stride[axis];
+  const int64_t begin = before < 0 ? 0 : before / s.stride[axis], end = at / s.stride[axis] + 1;
+  return {begin, end < s.out[axis] ? end : s.out[axis]};
+}
+
+// A window's places inside its image, which begins at `image`.
+template <typename T>
+struct Window {
+  const T* image;
+  int64_t width;
+  Span rows, columns;
+
+  __device__ Window(const PoolShape& s, const T* x, int64_t output)
+      : image(x + output / (s.out[0] * s.out[1]) * s.in[0] * s.in[1]),
+        width(s.in[1]),
+        rows(Inside(s, 0, output / s.out[1] % s.out[0])),
+        columns(Inside(s, 1, output % s.out[1])) {}
+  __device__ int64_t Places() const { return (rows.end - rows.begin) * (columns.end - columns.begin); }
+};
+
+template <typename T>
+struct MaxForward {
+  PoolShape s;
+  const T* x;
+  T* y;
+  __device__ void operator()(int64_t output) const {
+    const Window<T> w(s, x, output);
+    T largest = LowestOf<T>();
+    for (int64_t r = w.rows.begin; r < w.rows.end; ++r) {
+      for (int64_t c = w.columns.begin; c < w.columns.end; ++c) {
+        const T v = w.image[r * w.width + c];
+        // A NaN stays.
+        largest = v > largest || v != v ? v : largest;
+      }
+    }
+    y[output] = largest;
+  }
+};
+
+template <typename T>
+struct AverageForward {
+  PoolShape s;
+  const T* x;
+  T* y;
+  __device__ void operator()(int64_t output) const {
+    const Window<T> w(s, x, output);
+    T sum = T(0);
+    for (int64_t r = w.rows.begin; r < w.rows.end; ++r) {
+      for (int64_t c = w.columns.begin; c < w.columns.end; ++c) sum += w.image[r * w.width + c];
+    }
+    y[output] = sum / static_cast<T>(w.Places());
+  }
+};
+
+// A warp for an output: the window's places in order, 32 apart, then a tree over the lanes.
+template <typename T>
+__global__ void __launch_bounds__(kThreads) WideForwardKernel(PoolShape s, bool max, const T* x, T* y) {
+  const int64_t warps = static_cast<int64_t>(gridDim.x) * (kThreads / kWarp);
+  for (int64_t output = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp; output < s.outputs;
+       output += warps) {
+    const Window<T> w(s, x, output);
+    const int64_t columns = w.columns.end - w.columns.begin, places = w.Places();
+    T total = max ? LowestOf<T>() : T(0);
+    bool number = true;
+    for (int64_t k = threadIdx.x % kWarp; k < places; k += kWarp) {
+      const T v = w.image[(w.rows.begin + k / columns) * w.width + w.columns.begin + k % columns];
+      number = number && v == v;
+      total = max ? (v > total ? v : total) : total + v;
+    }
+    total = max ? WarpMax(total) : WarpSum(total) / static_cast<T>(places);
+    if (max && !__all_sync(kAllLanes, number)) total = static_cast<T>(__longlong_as_double(0x7ff8000000000000ll));
+    if (threadIdx.x % kWarp == 0) y[output] = total;
+  }
+}
+
+// Sum over the windows that hold this input of what `share` gives it of the output's gradient.
+template <typename T, typename Share, typename Before>
+struct Backward {
+  PoolShape s;
+  Share share;
+  Before before;
+  const T* x;
+  const T* dy;
+  T* dx;
+  __device__ void operator()(int64_t input) const {
+    const int64_t plane = input / (s.in[0] * s.in[1]);
+    const int64_t row = input / s.in[1] % s.in[0], column = input % s.in[1];
+    const Span rows = Over(s, 0, row), columns = Over(s, 1, column);
+    T sum = T(0);
+    for (int64_t i = rows.begin; i < rows.end; ++i) {
+      for (int64_t j = columns.begin; j < columns.end; ++j) {
+        const int64_t output = (plane * s.out[0] + i) * s.out[1] + j;
+        sum += share(s, row, column, output, dy[output]);
+      }
+    }
+    dx[input] = before(sum, x, input);
+  }
+};
+
+// All of it to the first of the largest.
+template <typename T>
+struct MaxShare {
+  const T* x;
+  const T* y;
+  __device__ T operator()(const PoolShape& s, int64_t row, int64_t column, int64_t output, T dy) const {
+    const Window<T> w(s, x, output);
+    const T largest = y[output];
+    if (w.image[row * w.width + column] != largest) return T(0);
+    for (int64_t r = w.rows.begin; r <= row; ++r) {
+      const int64_t end = r == row ? column : w.columns.end;
+      for (int64_t c = w.columns.begin; c < end; ++c) {
+        if (w.image[r * w.width + c] == largest) return T(0);
+      }
+    }
+    return dy;
+  }
+};
+
+template <typename T>
+struct AverageShare {
+  __device__ T operator()(const PoolShape& s, int64_t, int64_t, int64_t output, T dy) const {
+    const Span rows = Inside(s, 0, output / s.out[1] % s.out[0]), columns = Inside(s, 1, output % s.out[1]);
+    return dy / static_cast<T>((rows.end - rows.begin) * (columns.end - columns.begin));
+  }
+};
+
+struct NoneBefore {
+  template <typename T>
+  __device__ T operator()(T gradient, const T*, int64_t) const {
+    return gradient;
+  }
+};
+
+struct ReluBefore {
+  template <typename T>
+  __device__ T operator()(T gradient, const T* x, int64_t i) const {
+    return gradient * ReluMath{}.Gradient(x[i], x[i]);
+  }
+};
+
+PoolShape PoolShapeOf(const WindowArgs& args, const Tensor& x, const Tensor& y) {
+  return {.in = {x.shape[2], x.shape[3]},
+          .out = {y.shape[2], y.shape[3]},
+          .size = {args.size[0], args.size[1]},
+          .stride = {args.stride[0], args.stride[1]},
+          .pad = {args.pad_begin[0], args.pad_begin[1]},
+          .inputs = x.elements(),
+          .outputs = y.elements()};
+}
+
+}  // namespace
+
+void PoolForward(Context& context, Pooling kind, const WindowArgs& args, Tensor x, Tensor y) {
+  if (y.elements() == 0) return;
+  const PoolShape s = PoolShapeOf(args, x, y);
+  VisitReal(x.type, [&]<typename T>(T) {
+    if (args.size[0] * args.size[1] >= kWideWindow) {
+      WideForwardKernel<<<BlocksFor(context, s.outputs * kWarp), kThreads, 0, context.stream>>>(
+          s, kind == Pooling::kMax, x.as<T>(), y.as<T>());
+      LOCKSTEP_CUDA_CHECK_LAUNCH(context);
+    } else if (kind == Pooling::kMax) {
+      ForEach(context, s.outputs, MaxForward<T>{s, x.as<T>(), y.as<T>()});
+    } else {
+      ForEach(context, s.outputs, AverageForward<T>{s, x.as<T>(), y.as<T>()});
+    }
+  });
+}
+
+void PoolBackward(Context& context, Pooling kind, const WindowArgs& args, Tensor x, Tensor y, Tensor dy,
+                  const ActivationArgs& before, Tensor dx) {
+  if (dx.elements() == 0) return;
+  const PoolShape s = PoolShapeOf(args, dx, dy);
+  // The gradient of relu costs nothing here; that of another function is a pass of its own.
+  const bool relu = before.kind == Activation::kRelu;
+  VisitReal(dx.type, [&]<typename T>(T) {
+    const auto run = [&](auto share, auto first) {
+      ForEach(context, s.inputs,
+              Backward<T, decltype(share), decltype(first)>{s, share, first, x.as<T>(), dy.as<T>(), dx.as<T>()});
+    };
+    const auto with = [&](auto share) { relu ? run(share, ReluBefore{}) : run(share, NoneBefore{}); };
+    kind == Pooling::kMax ? with(MaxShare<T>{x.as<T>(), y.as<T>()}) : with(AverageShare<T>{});
+  });
+  if (!relu && !before.linear()) ActivationBackward(context, before, {}, x, dx, dx);
+}
+
+}  // namespace lockstep::cuda

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <iterator>
+#include <type_traits>
+
+#include "worker/device/cuda/pack.cuh"
+#include "worker/device/cuda/reduce.cuh"
+#include "worker/device/cuda/update.h"
+#include "worker/device/cuda/visit.h"
+#include "worker/device/math/optimizers.h"
+
+namespace lockstep::cuda {
+
+namespace {
+
+template <typename T>
+struct UpdateArrays {
+  T* w;
+  T* g;
+  T* state[kMaxUpdateStates];
+};
+
+template <bool kDecays, typename T, typename Math>
+__device__ void UpdateOne(const Math& math, T decay, T& w, T& g, T& s0, T& s1, T& s2) {
+  if constexpr (kDecays) w -= decay * w;
+  if constexpr (Math::kStates == 0) math(w, g);
+  if constexpr (Math::kStates == 1) math(w, g, s0);
+  if constexpr (Math::kStates == 2) math(w, g, s0, s1);
+  if constexpr (Math::kStates == 3) math(w, g, s0, s1, s2);
+}
+
+// Packs of Width elements, `packs` of them. The functor is made here, since it may read norms, which lie on the device.
+template <bool kDecays, typename T, int Width, typename Math>
+__global__ void UpdateKernel(UpdateArgs args, UpdateArrays<T> arrays, int64_t packs) {
+  using P = Pack<T, Width>;
+  const Math math(args);
+  const T decay = static_cast<T>(args.decay);
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
+    const int64_t at = i * Width;
+    P w = P::Load(arrays.w + at), g = P::Load(arrays.g + at);
+    P states[kMaxUpdateStates];
+#pragma unroll
+    for (int s = 0; s < Math::kStates; ++s) states[s] = P::Load(arrays.state[s] + at);
+#pragma unroll
+    for (int k = 0; k < Width; ++k) {
+      UpdateOne<kDecays>(math, decay, w.at[k], g.at[k], states[0].at[k], states[1].at[k], states[2].at[k]);
+    }
+    if constexpr (Math::kWritesWeight) w.Store(arrays.w + at);
+    if constexpr (Math::kWritesGradient) g.Store(arrays.g + at);
+#pragma unroll
+    for (int s = 0; s < Math::kStates; ++s) states[s].Store(arrays.state[s] + at);
+  }
+}
+
+template <typename T>
+bool OnPacks(const UpdateArrays<T>& arrays) {
+  const auto fits = [](const T* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(Pack<T, kPackWidth<T>>) == 0; };
+  return fits(arrays.w) && fits(arrays.g) && std::all_of(std::begin(arrays.state), std::end(arrays.state), fits);
+}
+
+template <typename T>
+void Advance(UpdateArrays<T>& arrays, int64_t n) {
+  arrays.w += n;
+  arrays.g += n;
+  for (T*& state : arrays.state) {
+    if (state != nullptr) state += n;
+  }
+}
+
+template <bool kDecays, typename T, typename Math>
+void Run(Context& context, const UpdateArgs& args, UpdateArrays<T> arrays, int64_t n) {
+  constexpr int kWidth = kPackWidth<T>;
+  const int64_t packs = OnPacks(arrays) ? n / kWidth : 0;
+  if (packs > 0) {
+    UpdateKernel<kDecays, T, kWidth, Math>
+        <<<BlocksFor(context, packs), kThreads, 0, context.stream>>>(args, arrays, packs);
+    LOCKSTEP_CUDA_CHECK_LAUNCH(context);
+    Advance(arrays, packs * kWidth);
+  }
+  const int64_t rest = n - packs * kWidth;
+  if (rest == 0) return;
+  UpdateKernel<kDecays, T, 1, Math><<<BlocksFor(context, rest), kThreads, 0, context.stream>>>(args, arrays, rest);
+  LOCKSTEP_CUDA_CHECK_LAUNCH(context);
+}
+
+template <typename T>
+void ApplyAs(Context& context, UpdateRule rule, const UpdateArgs& args, const UpdateArrays<T>& arrays, int64_t n) {
+  // Here only the functor's type is wanted: where it reads norms, it finds some that the host may touch.
+  double norms[2] = {1, 1};
+  UpdateArgs on_host = args;
+  on_host.norms.data = norms;
+  VisitUpdate<T>(rule, on_host, [&](const auto& math) {
+    using Math = std::decay_t<decltype(math)>;
+    if constexpr (Math::kWritesWeight && !Math::kWritesGradient) {
+      if (args.decay != 0) return Run<true, T, Math>(context, args, arrays, n);
+    }
+    Run<false, T, Math>(context, args, arrays, n);
+  });
+}
+
+// Elements that a block of SumSquares takes, 16 a thread; the order of the sum depends on it.
+constexpr int64_t kSquaresPerBlock = 16 * kThreads;
+// Above so many a block takes more of them, in turns.
+constexpr int64_t kMaxSquareBlocks = 4096;
+
+template <typename T>
+__global__ void SumSquaresKernel(const T* __restrict__ x, int64_t n, SumTarget target) {
+  __shared__ double shared[kThreads];
+  double sum = 0;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += step) {
+    const double v = static_cast<double>(x[i]);
+    sum += v * v;
+  }
+  sum = BlockSum<kThreads>(sum, shared);
+  if (threadIdx.x == 0) target.Leave(blockIdx.x, 1, 0, sum);
+}
+
+template <typename T>
+struct FiniteOp {
+  const T* x;
+  double* flag;
+  // Who finds one writes the same number as everybody else.
+  __device__ void operator()(int64_t i) const {
+    if (!isfinite(x[i])) *flag = 1;
+  }
+};
+
+}  // namespace
+
+void ApplyUpdate(Context& context, UpdateRule rule, const UpdateArgs& args, Tensor w, Tensor gradient,
+                 std::span<const Tensor> state) {
+  if (w.elements() == 0) return;
+  VisitReal(w.type, [&]<typename T>(T) {
+    UpdateArrays<T> arrays{w.as<T>(), gradient.as<T>(), {}};
+    for (size_t i = 0; i < std::min(state.size(), std::size(arrays.state)); ++i) arrays.state[i] = state[i].as<T>();
+    ApplyAs(context, rule, args, arrays, w.elements());
+  });
+}
+
+void SumSquares(Context& context, Tensor x, Tensor out) {
+  const int64_t n = x.elements();
+  if (n == 0) return;
+  const int64_t blocks = std::min((n + kSquaresPerBlock - 1) / kSquaresPerBlock, kMaxSquareBlocks);
+  VisitReal(x.type, [&]<typename T>(T) {
+    SumOverBlocks(context, blocks, 1, out.as<double>(), [&](SumTarget target) {
+      SumSquaresKernel<<<static_cast<unsigned>(blocks), kThreads, 0, context.stream>>>(x.as<T>(), n, target);
+    });
+  });
+}
+
+void CheckFinite(Context& context, Tensor x, Tensor flag) {
+  LOCKSTEP_CUDA_CHECK(context, cudaMemsetAsync(flag.data, 0, sizeof(double), context.stream));
+  VisitReal(x.type, [&]<typename T>(T) { ForEach(context, x.elements(), FiniteOp<T>{x.as<T>(), flag.as<double>()}); });
+}
+
+}  // namespace lockstep::cuda

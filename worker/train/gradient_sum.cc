@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/train/gradient_sum.h"
+
+#include <utility>
+#include <vector>
+
+#include "common/status_macros.h"
+#include "worker/comm/tree_plan.h"
+
+namespace lockstep {
+
+namespace {
+
+// What all have in common: a reducer, if only for the scalars.
+class ReducerSum : public GradientSum {
+ public:
+  explicit ReducerSum(std::unique_ptr<Reducer> reducer) : reducer_(std::move(reducer)) {}
+  std::span<double> shard_scalars() override { return reducer_->shard_scalars(); }
+  std::span<const double> scalar_sums() const override { return reducer_->scalar_sums(); }
+
+ protected:
+  std::unique_ptr<Reducer> reducer_;
+};
+
+absl::StatusOr<Tensor> Take(Device& device, int64_t elements, std::vector<std::unique_ptr<Buffer>>& buffers) {
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer,
+                            device.Allocate(static_cast<size_t>(elements) * sizeof(float)));
+  buffers.push_back(std::move(buffer));
+  return Tensor{buffers.back()->data(), Shape{elements}, DType::kF32};
+}
+
+// The device's memory is the host's: nothing is copied.
+class InPlaceSum final : public ReducerSum {
+ public:
+  using ReducerSum::ReducerSum;
+  Tensor shard_gradient() override { return View(reducer_->shard_gradient()); }
+  void Commit() override { reducer_->CommitShard(); }
+  absl::Status Finish() override { return reducer_->Finish(); }
+  Tensor sum() override { return View(reducer_->sum()); }
+  std::optional<bool> finite() const override { return reducer_->finite(); }
+
+ private:
+  static Tensor View(std::span<float> values) {
+    return {values.data(), Shape{static_cast<int64_t>(values.size())}, DType::kF32};
+  }
+};
+
+// Several ranks with memory of their own: each gradient goes down to the host, and the sum comes up.
+class StagedSum final : public ReducerSum {
+ public:
+  StagedSum(std::unique_ptr<Reducer> reducer, Device* device) : ReducerSum(std::move(reducer)), device_(device) {}
+  absl::Status Build(int64_t elements) {
+    LOCKSTEP_ASSIGN_OR_RETURN(gradient_, Take(*device_, elements, buffers_));
+    return absl::OkStatus();
+  }
+  Tensor shard_gradient() override { return gradient_; }
+  void Commit() override {
+    device_->CopyToHost(reducer_->shard_gradient().data(), gradient_.data, gradient_.bytes());
+    reducer_->CommitShard();
+  }
+  absl::Status Finish() override {
+    LOCKSTEP_RETURN_IF_ERROR(reducer_->Finish());
+    device_->CopyFromHost(gradient_.data, reducer_->sum().data(), gradient_.bytes());
+    return absl::OkStatus();
+  }
+  Tensor sum() override { return gradient_; }
+  std::optional<bool> finite() const override { return reducer_->finite(); }
+
+ private:
+  Device* device_;
+  std::vector<std::unique_ptr<Buffer>> buffers_;
+  Tensor gradient_;
+};
+
+// One rank with memory of its own: the device adds its shards as the tree does, and they never leave it.
+class DeviceSum final : public ReducerSum {
+ public:
+  DeviceSum(std::unique_ptr<Reducer> reducer, Device* device) : ReducerSum(std::move(reducer)), device_(device) {}
+  absl::Status Build(int shards, int64_t elements) {
+    // A tree of 2^d shards is added with d + 1 places: one for each level that waits for its sibling.
+    int places = 1;
+    for (int left = shards; left > 1; left /= 2) ++places;
+    for (int i = 0; i < places; ++i) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const Tensor place, Take(*device_, elements, buffers_));
+      places_.push_back(place);
+    }
+    return absl::OkStatus();
+  }
+  Tensor shard_gradient() override { return places_[stack_.size()]; }
+  void Commit() override {
+    reducer_->CommitShard();
+    stack_.push_back({0, next_shard_++});
+    while (stack_.size() >= 2 && Siblings(stack_[stack_.size() - 2], stack_.back())) {
+      const Tensor left = places_[stack_.size() - 2], right = places_[stack_.size() - 1];
+      device_->Add(left, right, left);
+      stack_.pop_back();
+      stack_.back() = {stack_.back().level + 1, stack_.back().index / 2};
+    }
+  }
+  absl::Status Finish() override {
+    stack_.clear();
+    next_shard_ = 0;
+    return reducer_->Finish();
+  }
+  Tensor sum() override { return places_.front(); }
+  // Nobody has looked.
+  std::optional<bool> finite() const override { return std::nullopt; }
+
+ private:
+  Device* device_;
+  std::vector<std::unique_ptr<Buffer>> buffers_;
+  // Place i holds entry i of the stack.
+  std::vector<Tensor> places_;
+  std::vector<TreeNode> stack_;
+  int next_shard_ = 0;
+};
+
+}  // namespace
+
+bool GradientSum::StaysOnDevice(const Device& device, const Communicator& communicator) {
+  return !device.host_accessible() && communicator.size() == 1;
+}
+
+absl::StatusOr<std::unique_ptr<GradientSum>> GradientSum::Create(Device* device, Communicator* communicator,
+                                                                 std::unique_ptr<Reducer> reducer, int shards,
+                                                                 int64_t elements) {
+  if (device->host_accessible()) return std::make_unique<InPlaceSum>(std::move(reducer));
+  if (StaysOnDevice(*device, *communicator)) {
+    auto sum = std::make_unique<DeviceSum>(std::move(reducer), device);
+    LOCKSTEP_RETURN_IF_ERROR(sum->Build(shards, elements));
+    return sum;
+  }
+  auto sum = std::make_unique<StagedSum>(std::move(reducer), device);
+  LOCKSTEP_RETURN_IF_ERROR(sum->Build(elements));
+  return sum;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// GradientSum: the sum of a step's shard gradients, which a device writes and reads. Where they lie until they are
+// added depends on whose memory that is; the bits do not.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "worker/comm/communicator.h"
+#include "worker/comm/reducer.h"
+#include "worker/device/device.h"
+
+namespace lockstep {
+
+// Of the trainer's thread. After an error only the destructor may follow.
+class GradientSum {
+ public:
+  // The device adds by itself, and gradients never leave it: one rank, whose memory is not the host's.
+  static bool StaysOnDevice(const Device& device, const Communicator& communicator);
+  // For gradients of `elements` floats of each of `shards` shards. `reducer`: of as many shards and elements, but of
+  // none where StaysOnDevice; it adds the scalars then, and the device adds as the canonical tree. Pointers outlive it.
+  // RESOURCE_EXHAUSTED where the device's memory is short.
+  static absl::StatusOr<std::unique_ptr<GradientSum>> Create(Device* device, Communicator* communicator,
+                                                             std::unique_ptr<Reducer> reducer, int shards,
+                                                             int64_t elements);
+  virtual ~GradientSum() = default;
+
+  // Where the device is to write the gradient of the next owned shard: kF32, flat. Shards are produced in order; Commit
+  // after each.
+  virtual Tensor shard_gradient() = 0;
+  // What rides along, on the host; zeroed.
+  virtual std::span<double> shard_scalars() = 0;
+  virtual void Commit() = 0;
+
+  // After the last owned shard: sums over all ranks. A collective.
+  virtual absl::Status Finish() = 0;
+  // The gradient's sum, on the device: kF32, flat. Valid until the next shard, and may be changed.
+  virtual Tensor sum() = 0;
+  virtual std::span<const double> scalar_sums() const = 0;
+  // See Reducer::finite.
+  virtual std::optional<bool> finite() const = 0;
+};
+
+}  // namespace lockstep
