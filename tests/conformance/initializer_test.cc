@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/conformance/arrays.h"
+#include "tests/conformance/devices.h"
 #include "tests/conformance/tolerance.h"
 #include "worker/device/math/random.h"
 #include "worker/nn/initialize.h"
@@ -22,7 +23,7 @@ constexpr double kFanIn = 50, kFanOut = 150;
 constexpr double kN = kRows * kColumns;
 
 std::vector<double> Draw(const std::string& text, const Shape& shape, uint64_t stream = 3, DType type = DType::kF64) {
-  const auto device = MakeCpuDevice(1);
+  const auto device = MakeTestDevice();
   Arrays arrays(device.get());
   const ParameterPlan plan{.name = "p",
                            .shape = shape,

@@ -9,7 +9,6 @@
 #include "absl/strings/str_join.h"
 #include "gtest/gtest.h"
 #include "tests/conformance/tolerance.h"
-#include "worker/device/cpu/kernels.h"
 
 namespace lockstep::conformance {
 
@@ -70,21 +69,6 @@ void Put(const Tensor& t, const std::vector<double>& values) {
 }
 
 }  // namespace
-
-const std::vector<TestDevice>& Devices() {
-  static const std::vector<TestDevice> devices = [] {
-    std::vector<TestDevice> all{{"cpu", [] { return MakeCpuDevice(1); }}};
-    // Each set of kernels is a device of its own; the first is the one that "cpu" chooses.
-    std::array<KernelChoice, 8> sets{};
-    const int count = AvailableKernels(sets.data(), static_cast<int>(sets.size()));
-    for (int i = 1; i < count; ++i) {
-      const KernelChoice set = sets[static_cast<size_t>(i)];
-      all.push_back({absl::StrCat("cpu_", set.name), [set] { return MakeCpuDeviceWith(set, 1); }});
-    }
-    return all;
-  }();
-  return devices;
-}
 
 v1::ModelSpec SpecOf(const LayerRow& row, Form form) {
   const bool stem = form == Form::kChain || form == Form::kGraph;
@@ -212,7 +196,8 @@ void Compare(const Subject& subject, const Tensor& got, const std::vector<double
              const std::string& what) {
   ASSERT_EQ(got.elements(), static_cast<int64_t>(expected.size())) << what;
   const double scale = subject.row.reach * static_cast<double>(reduction);
-  const bool mixed = subject.context.precision == ProductPrecision::kBf16;
+  // Of the rounded precisions BF16 is the coarsest.
+  const bool mixed = got.type == DType::kF32 && subject.context.precision != ProductPrecision::kFloat;
   const double tolerance = mixed ? Bf16Tolerance(reduction) : Tolerance(got.type, reduction);
   for (int64_t i = 0; i < got.elements(); ++i) {
     EXPECT_LE(RelativeError(Arrays::Get(got, i), expected[static_cast<size_t>(i)], scale), tolerance)
@@ -240,7 +225,7 @@ void Subject::CheckAll(const Expected& expected) const {
 }
 
 ModelBench::ModelBench(const LayerRow& of, Form form, DType type, int shards)
-    : row(of), device(MakeCpuDevice(1)), arrays(device.get()), plan(PlanRow(row, form)) {
+    : row(of), device(MakeTestDevice()), arrays(device.get()), plan(PlanRow(row, form)) {
   model = Model::Create(device.get(), plan, FromText<v1::LossSpec>("mean_squared_error {}"), type, kBatch, {}, shards)
               .value();
   model->Initialize(kSeed);

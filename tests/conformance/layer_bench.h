@@ -2,26 +2,19 @@
 // A row's layer as a test needs it: alone, or as a part of a small model.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "common/model/model_plan.h"
 #include "tests/conformance/arrays.h"
+#include "tests/conformance/devices.h"
 #include "tests/conformance/layer_rows.h"
 #include "tests/conformance/reference.h"
 #include "worker/nn/layer.h"
 #include "worker/nn/model.h"
 
 namespace lockstep::conformance {
-
-// Every device that is built. The first one is what the others are compared with.
-struct TestDevice {
-  std::string name;
-  std::function<std::unique_ptr<Device>()> make;
-};
-const std::vector<TestDevice>& Devices();
 
 // What surrounds the layer, which is called "subject".
 enum class Form {

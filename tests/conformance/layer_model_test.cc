@@ -152,7 +152,7 @@ std::ostream& operator<<(std::ostream& out, const LossCase& c) { return out << c
 class LossInModel : public testing::TestWithParam<LossCase> {};
 
 TEST_P(LossInModel, GradientsAgreeWithFiniteDifferences) {
-  const auto device = MakeCpuDevice(1);
+  const auto device = MakeTestDevice();
   Arrays arrays(device.get());
   Violations violations;
   const auto spec = FromText<v1::ModelSpec>("layers { dense { units: 6 activation: 'tanh' } } " + GetParam().head);

@@ -88,7 +88,7 @@ class TrainingTest : public testing::TestWithParam<LayerRow> {
     for (size_t rank = 0; rank < group.size(); ++rank) {
       threads.emplace_back([&, rank] {
         const SystemClock clock;
-        const std::unique_ptr<Device> device = far ? std::make_unique<FarDevice>() : MakeCpuDevice(1);
+        const std::unique_ptr<Device> device = far ? std::make_unique<FarDevice>() : MakeTestDevice();
         TrainerConfig config{.spec = spec,
                              .plan = PlanOf(spec, dataset),
                              .generation = 1,

@@ -11,6 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/conformance/arrays.h"
+#include "tests/conformance/devices.h"
 #include "tests/conformance/tolerance.h"
 
 namespace lockstep::conformance {
@@ -97,7 +98,7 @@ void Become(const Tensor& t, Values values) {
 }
 
 struct Subject {
-  Subject(const Row& r, DType type) : row(r), device(MakeCpuDevice(1)), arrays(device.get()) {
+  Subject(const Row& r, DType type) : row(r), device(MakeTestDevice()), arrays(device.get()) {
     spec = FromText<v1::LossSpec>(row.kind + " { " + row.loss + " }");
     loss = MakeLoss(spec);
     EXPECT_TRUE(loss->Prepare(*device).ok());

@@ -12,6 +12,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/conformance/arrays.h"
+#include "tests/conformance/devices.h"
 #include "tests/conformance/tolerance.h"
 
 namespace lockstep::conformance {
@@ -62,7 +63,7 @@ constexpr int64_t kRows = 48;
 
 // The outputs and targets of a row, and a metric's sums over some of them.
 struct Subject {
-  Subject(const Row& r, DType type) : row(r), device(MakeCpuDevice(1)), arrays(device.get()) {
+  Subject(const Row& r, DType type) : row(r), device(MakeTestDevice()), arrays(device.get()) {
     v1::JobSpec spec = FromText<v1::JobSpec>("metrics { " + row.metric + " } loss { " + row.loss + " }");
     metric_spec = spec.metrics(0);
     const OutputKind kind = TaskOf(spec.loss()) == Task::kNumbers || spec.loss().has_hinge() ? OutputKind::kValues
@@ -194,7 +195,7 @@ TEST(TopKTest, TiesAreWonByTheLowestIndex) {
 }
 
 TEST(ScoreHistogramTest, AThresholdItselfIsNotAbove) {
-  const auto device = MakeCpuDevice(1);
+  const auto device = MakeTestDevice();
   Arrays arrays(device.get());
   const Tensor outputs = arrays.Zeros({6, 1}, DType::kF32), targets = arrays.Zeros({6}, DType::kI32);
   const double values[] = {0, 0.25, 0.250001, 0.5, 1, -3};

@@ -11,6 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/conformance/arrays.h"
+#include "tests/conformance/devices.h"
 #include "tests/conformance/tolerance.h"
 
 namespace lockstep::conformance {
@@ -183,7 +184,7 @@ struct Bench {
     optimizer->Step(*device, w, g, kRate, t);
   }
 
-  std::unique_ptr<Device> device = MakeCpuDevice(1);
+  std::unique_ptr<Device> device = MakeTestDevice();
   Arrays arrays{device.get()};
   Tensor w = arrays.Random({kElements}, DType::kF32, 1);
   Tensor g = arrays.Zeros({kElements}, DType::kF32);
@@ -194,7 +195,7 @@ class OptimizerConformance : public testing::TestWithParam<Row> {};
 
 TEST_P(OptimizerConformance, FollowsItsFormula) {
   for (const DType type : GetParam().types) {
-    const auto device = MakeCpuDevice(1);
+    const auto device = MakeTestDevice();
     Arrays arrays(device.get());
     const auto optimizer =
         MakeOptimizer(FromText<v1::OptimizerSpec>(GetParam().optimizer), *device, kElements, type).value();
@@ -245,7 +246,7 @@ TEST_P(OptimizerConformance, RestoredStateGoesOnWithTheSameBits) {
 
 // The padding between tensors has a zero gradient and must stay zero.
 TEST_P(OptimizerConformance, ZeroStaysZero) {
-  const auto device = MakeCpuDevice(1);
+  const auto device = MakeTestDevice();
   Arrays arrays(device.get());
   const auto optimizer =
       MakeOptimizer(FromText<v1::OptimizerSpec>(GetParam().optimizer), *device, 16, DType::kF32).value();
@@ -297,7 +298,7 @@ TEST(OptimizerConformance, EveryOptimizerHasARow) {
 }
 
 TEST(OptimizerConformance, DefaultsAreThoseOfTheContract) {
-  const auto device = MakeCpuDevice(1);
+  const auto device = MakeTestDevice();
   const auto rate = [&](const std::string& text) {
     return MakeOptimizer(FromText<v1::OptimizerSpec>(text), *device, 1, DType::kF32).value()->base_learning_rate();
   };

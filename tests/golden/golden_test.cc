@@ -9,6 +9,7 @@
 #include "common/model/model_plan.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
+#include "tests/conformance/devices.h"
 #include "worker/device/device.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
@@ -40,7 +41,7 @@ class GoldenModel {
   static constexpr DType kType = sizeof(T) == 8 ? DType::kF64 : DType::kF32;
 
   explicit GoldenModel(const Json& fixture)
-      : device(MakeCpuDevice(1)), rows_(fixture["rows"]), inputs_(fixture["inputs"]) {
+      : device(conformance::MakeTestDevice()), rows_(fixture["rows"]), inputs_(fixture["inputs"]) {
     Violations violations;
     const ModelPlan plan =
         PlanModel(Parse<v1::ModelSpec>(Json{{"layers", fixture["layers"]}}), Shape{inputs_}, violations);

@@ -12,6 +12,7 @@
 
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
+#include "tests/conformance/devices.h"
 #include "worker/device/device.h"
 #include "worker/nn/objective.h"
 
@@ -30,7 +31,7 @@ template <typename T>
 struct Golden {
   static constexpr DType kType = sizeof(T) == 8 ? DType::kF64 : DType::kF32;
 
-  explicit Golden(const Json& fixture) : device(MakeCpuDevice(1)) {
+  explicit Golden(const Json& fixture) : device(conformance::MakeTestDevice()) {
     rows = static_cast<int64_t>(fixture["output"].size());
     for (const Json& row : fixture["output"]) {
       for (const Json& value : row) output.push_back(static_cast<T>(value.get<double>()));

@@ -13,6 +13,7 @@
 
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
+#include "tests/conformance/devices.h"
 #include "tests/conformance/tolerance.h"
 #include "worker/device/device.h"
 #include "worker/optim/optimizer.h"
@@ -80,7 +81,7 @@ void ExpectNear(const std::vector<double>& got, const std::vector<double>& expec
 
 void Replay(const Json& fixture) {
   SCOPED_TRACE(fixture["name"].get<std::string>());
-  const auto device = MakeCpuDevice(1);
+  const auto device = conformance::MakeTestDevice();
   const FlatTensors flat(fixture);
   auto w = flat.Flat(fixture["start"]);
   const auto spec = Parse<v1::OptimizerSpec>(fixture["spec"]);

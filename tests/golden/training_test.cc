@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "tests/conformance/arrays.h"
+#include "tests/conformance/devices.h"
 #include "tests/golden/draws.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
@@ -52,7 +53,7 @@ float Initial(const ParameterPlan& p, uint32_t stream, uint32_t i) {
 class Replay {
  public:
   Replay(const Json& fixture, DType type)
-      : fixture_(fixture), rows_(fixture["rows"]), device_(MakeCpuDevice(1)), arrays_(device_.get()) {
+      : fixture_(fixture), rows_(fixture["rows"]), device_(conformance::MakeTestDevice()), arrays_(device_.get()) {
     const Shape input(fixture["input"].get<std::vector<int64_t>>());
     Violations violations;
     const ModelPlan plan = PlanModel(FromText<v1::ModelSpec>(fixture["model"]), input, violations);

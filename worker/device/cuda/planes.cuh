@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename Add, typename Finish>
 __global__ void __launch_bounds__(kWarp* kColumnThreads)
     ColumnSumsKernel(PlaneShape s, int64_t chunk, Add add, Finish finish, double* partials) {
-  __shared__ PairSum shared[kColumnThreads][kWarp];
+  __shared__ double shared[2][kColumnThreads][kWarp];
   const int64_t channel = static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x;
   const int64_t begin = static_cast<int64_t>(blockIdx.y) * chunk;
   const int64_t end = begin + chunk < s.rows ? begin + chunk : s.rows;
@@ -81,12 +81,13 @@ __global__ void __launch_bounds__(kWarp* kColumnThreads)
       add(sum, row, channel, row * s.channels + channel);
     }
   }
-  shared[threadIdx.y][threadIdx.x] = sum;
+  shared[0][threadIdx.y][threadIdx.x] = sum.first;
+  shared[1][threadIdx.y][threadIdx.x] = sum.second;
   __syncthreads();
   if (threadIdx.y != 0 || channel >= s.channels) return;
   for (int i = 1; i < kColumnThreads; ++i) {
-    sum.first += shared[i][threadIdx.x].first;
-    sum.second += shared[i][threadIdx.x].second;
+    sum.first += shared[0][i][threadIdx.x];
+    sum.second += shared[1][i][threadIdx.x];
   }
   LeavePair(s.channels, blockIdx.y, channel, sum, partials, finish);
 }

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+// cuBLASLt as its manual says, by plain loops: column by column, products added in float, or in double.
+#include <cublasLt.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstring>
+#include <new>
+
+namespace {
+
+struct Layout {
+  cudaDataType type;
+  uint64_t rows, cols;
+  int64_t ld;
+};
+
+struct Product {
+  cublasOperation_t left = CUBLAS_OP_N, right = CUBLAS_OP_N;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  const void* bias = nullptr;
+};
+
+static_assert(sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t));
+static_assert(sizeof(Product) <= sizeof(cublasLtMatmulDescOpaque_t));
+
+Layout& Of(cublasLtMatrixLayout_t layout) { return *reinterpret_cast<Layout*>(layout); }
+Product& Of(cublasLtMatmulDesc_t product) { return *reinterpret_cast<Product*>(product); }
+
+double At(const void* data, cudaDataType type, int64_t i) {
+  switch (type) {
+    case CUDA_R_64F:
+      return static_cast<const double*>(data)[i];
+    case CUDA_R_16BF:
+      return __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]);
+    case CUDA_R_16F:
+      return __half2float(static_cast<const __half*>(data)[i]);
+    default:
+      return static_cast<const float*>(data)[i];
+  }
+}
+
+// Element (i, p) of op(matrix).
+double Factor(const void* data, const Layout& layout, cublasOperation_t operation, uint64_t i, uint64_t p) {
+  const uint64_t row = operation == CUBLAS_OP_N ? i : p, column = operation == CUBLAS_OP_N ? p : i;
+  return At(data, layout.type, static_cast<int64_t>(row) + static_cast<int64_t>(column) * layout.ld);
+}
+
+template <typename T>
+void Multiply(const Product& product, T alpha, const void* a, const Layout& la, const void* b, const Layout& lb, T beta,
+              T* d, const Layout& ld) {
+  const uint64_t depth = product.left == CUBLAS_OP_N ? la.cols : la.rows;
+  const bool relu = product.epilogue == CUBLASLT_EPILOGUE_RELU || product.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+  const bool bias = product.epilogue == CUBLASLT_EPILOGUE_BIAS || product.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+  for (uint64_t j = 0; j < ld.cols; ++j) {
+    for (uint64_t i = 0; i < ld.rows; ++i) {
+      T sum = 0;
+      for (uint64_t p = 0; p < depth; ++p) {
+        sum += static_cast<T>(Factor(a, la, product.left, i, p)) * static_cast<T>(Factor(b, lb, product.right, p, j));
+      }
+      T& out = d[i + j * static_cast<uint64_t>(ld.ld)];
+      T value = alpha * sum + (beta == 0 ? T(0) : beta * out);
+      if (bias) value += static_cast<const T*>(product.bias)[i];
+      out = relu && value < 0 ? T(0) : value;
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  *handle = nullptr;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t) { return CUBLAS_STATUS_SUCCESS; }
+size_t cublasLtGetVersion() { return 0; }
+const char* cublasLtGetStatusString(cublasStatus_t) { return "an error of the emulated cuBLASLt"; }
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type, uint64_t rows,
+                                          uint64_t cols, int64_t ld) {
+  if (ld < static_cast<int64_t>(rows)) return CUBLAS_STATUS_INVALID_VALUE;
+  *layout = new cublasLtMatrixLayoutOpaque_t{};
+  new (*layout) Layout{type, rows, cols, ld};
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  delete layout;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* product, cublasComputeType_t, cudaDataType_t) {
+  *product = new cublasLtMatmulDescOpaque_t{};
+  new (*product) Product{};
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t product) {
+  delete product;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, size_t bytes) {
+  Product& p = Of(product);
+  switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+      std::memcpy(&p.left, value, bytes);
+      break;
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+      std::memcpy(&p.right, value, bytes);
+      break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+      std::memcpy(&p.epilogue, value, bytes);
+      break;
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+      std::memcpy(&p.bias, value, bytes);
+      break;
+    default:
+      break;
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  *preference = new cublasLtMatmulPreferenceOpaque_t{};
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  delete preference;
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
+                                                    const void*, size_t) {
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// One algorithm, for what fits together.
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t, int,
+                                              cublasLtMatmulHeuristicResult_t results[], int* count) {
+  const bool left = Of(product).left == CUBLAS_OP_N, right = Of(product).right == CUBLAS_OP_N;
+  const uint64_t m = left ? Of(a).rows : Of(a).cols, depth = left ? Of(a).cols : Of(a).rows;
+  const uint64_t n = right ? Of(b).cols : Of(b).rows, other_depth = right ? Of(b).rows : Of(b).cols;
+  *count = m == Of(d).rows && n == Of(d).cols && depth == other_depth ? 1 : 0;
+  results[0] = {};
+  return *count == 1 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void* alpha, const void* a,
+                              cublasLtMatrixLayout_t la, const void* b, cublasLtMatrixLayout_t lb, const void* beta,
+                              const void* c, cublasLtMatrixLayout_t, void* d, cublasLtMatrixLayout_t ld,
+                              const cublasLtMatmulAlgo_t*, void*, size_t, cudaStream_t) {
+  if (c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (Of(ld).type == CUDA_R_64F) {
+    Multiply(Of(product), *static_cast<const double*>(alpha), a, Of(la), b, Of(lb), *static_cast<const double*>(beta),
+             static_cast<double*>(d), Of(ld));
+  } else {
+    Multiply(Of(product), *static_cast<const float*>(alpha), a, Of(la), b, Of(lb), *static_cast<const float*>(beta),
+             static_cast<float*>(d), Of(ld));
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+}  // extern "C"
