@@ -13,6 +13,7 @@
 #include "worker/comm/tree_reduce.h"
 #include "worker/train/failure.h"
 #include "worker/train/start_times.h"
+#include "worker/train/out_of_memory.h"
 
 namespace lockstep {
 
@@ -51,7 +52,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, D
                                                          CoordinatorLink* link, const Clock* clock,
                                                          Failpoints* failpoints) {
   std::unique_ptr<Trainer> trainer(new Trainer(std::move(config), device, communicator, link, clock, failpoints));
-  LOCKSTEP_RETURN_IF_ERROR(trainer->Build(*dataset));
+  if (absl::Status status = trainer->Build(*dataset); !status.ok()) return trainer->Explained(std::move(status));
   return trainer;
 }
 
@@ -63,6 +64,10 @@ absl::Status Trainer::Build(const Dataset& dataset) {
       Model::Create(device_, config_.plan.model, spec.loss(), DType::kF32, std::max(shard_rows, Evaluator::kChunkRows),
                     PlanMetrics(spec, config_.plan.model.output.elements()), owned_.end - owned_.first,
                     spec.training().precision() == v1::PRECISION_MIXED_BFLOAT16 ? ProductPrecision::kBf16
+absl::Status Trainer::Explained(absl::Status status) const {
+  return ExplainMemory(std::move(status), config_.spec, config_.plan, communicator_->rank(), communicator_->size());
+}
+
                                                                                 : ProductPrecision::kFloat));
   model_->Initialize(spec.seed());
   LoadInitialWeights();
@@ -209,7 +214,7 @@ absl::StatusOr<Trainer::Result> Trainer::Run() {
     LOCKSTEP_RETURN_IF_ERROR(EndEpoch(step));
   }
   while (step < total && !stop_ && !stopped_early_) {
-    LOCKSTEP_RETURN_IF_ERROR(Step(step));
+    if (absl::Status status = Step(step); !status.ok()) return Explained(std::move(status));
     LOCKSTEP_RETURN_IF_ERROR(AfterStep(++step));
     link_->progress().Advance();
     link_->progress().phase.store(v1::Heartbeat::PHASE_STEP, std::memory_order_relaxed);

@@ -83,6 +83,8 @@ class Trainer {
   absl::Status AgreeOnStart();
   absl::Status Step(int64_t step);
   absl::Status ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
+  // With what the rank wants, where memory is short.
+  absl::Status Explained(absl::Status status) const;
   absl::Status MakeReducer(int64_t elements, int scalars);
   void LoadInitialWeights();
   absl::Status PrepareInput(const Dataset& dataset);

@@ -19,6 +19,7 @@
 #include "common/formats/safetensors.h"
 #include "common/rng.h"
 #include "google/protobuf/util/json_util.h"
+#include "tests/unit/worker/limited_device.h"
 #include "worker/comm/communicator.h"
 #include "worker/train/trainer.h"
 
@@ -161,6 +162,8 @@ struct TrainOptions {
   bool acknowledges = true;
   int64_t sends = INT64_MAX;
   v1::JobSpec spec = BlobSpec();
+  // Bytes of each rank's device; 0: no limit.
+  int64_t device_bytes = 0;
   // Lines of a failpoint file.
   std::string failpoints;
   // Each rank's own; null: blobs.
@@ -264,7 +267,8 @@ class TrainerTest : public ::testing::Test {
     const std::unique_ptr<Dataset> dataset =
         options.dataset ? options.dataset() : std::make_unique<BlobDataset>(1000, options.poisoned, options.numbers);
     const SystemClock clock;
-    auto device = MakeCpuDevice(1);
+    std::unique_ptr<Device> device = MakeCpuDevice(1);
+    if (options.device_bytes > 0) device = std::make_unique<LimitedDevice>(std::move(device), options.device_bytes);
     std::unique_ptr<Failpoints> failpoints;
     if (!options.failpoints.empty()) {
       auto armed = Failpoints::Load(options.failpoints, communicator.rank());
