@@ -2,6 +2,7 @@
 #include "worker/train/trainer.h"
 
 #include <cmath>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,8 +13,8 @@
 #include "worker/comm/fastest_reduce.h"
 #include "worker/comm/tree_reduce.h"
 #include "worker/train/failure.h"
-#include "worker/train/start_times.h"
 #include "worker/train/out_of_memory.h"
+#include "worker/train/start_times.h"
 
 namespace lockstep {
 
@@ -27,6 +28,12 @@ constexpr int kWishes = 2;
 
 constexpr int64_t kDefaultDigestInterval = 100;
 constexpr int kDefaultKeep = 3;
+
+std::optional<LossScale> MakeLossScale(const TrainerConfig& config) {
+  const v1::TrainingSpec& training = config.spec.training();
+  if (training.precision() != v1::PRECISION_MIXED_FLOAT16 && !config.scale_loss) return std::nullopt;
+  return LossScale(training.loss_scale());
+}
 
 }  // namespace
 
@@ -45,6 +52,7 @@ Trainer::Trainer(TrainerConfig config, Device* device, Communicator* communicato
                            : kDefaultDigestInterval),
       fastest_(config_.spec.training().reduction() == v1::REDUCTION_FASTEST),
       judge_(config_.spec, config_.plan.dataset.test_samples > 0),
+      loss_scale_(MakeLossScale(config_)),
       reporter_(clock, config_.plan.total_steps, config_.generation) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, Device* device,
@@ -56,6 +64,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, D
   return trainer;
 }
 
+absl::Status Trainer::Explained(absl::Status status) const {
+  return ExplainMemory(std::move(status), config_.spec, config_.plan, communicator_->rank(), communicator_->size());
+}
+
 absl::Status Trainer::Build(const Dataset& dataset) {
   const v1::JobSpec& spec = config_.spec;
   const int64_t shard_rows = step_plan_.max_shard_rows();
@@ -64,10 +76,6 @@ absl::Status Trainer::Build(const Dataset& dataset) {
       Model::Create(device_, config_.plan.model, spec.loss(), DType::kF32, std::max(shard_rows, Evaluator::kChunkRows),
                     PlanMetrics(spec, config_.plan.model.output.elements()), owned_.end - owned_.first,
                     spec.training().precision() == v1::PRECISION_MIXED_BFLOAT16 ? ProductPrecision::kBf16
-absl::Status Trainer::Explained(absl::Status status) const {
-  return ExplainMemory(std::move(status), config_.spec, config_.plan, communicator_->rank(), communicator_->size());
-}
-
                                                                                 : ProductPrecision::kFloat));
   model_->Initialize(spec.seed());
   LoadInitialWeights();
@@ -83,8 +91,10 @@ absl::Status Trainer::Explained(absl::Status status) const {
   }
   // The norm is of all the gradient.
   if (!model_->objective().wants_gradient_norm() && !fastest_) {
-    LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_, SlicedUpdate::Create(communicator_, spec.optimizer(), elements,
-                                                                   config_.shared_update_elements));
+    // A gradient that is still scaled is not one for the optimizer.
+    const int64_t min_elements = loss_scale_ ? INT64_MAX : config_.shared_update_elements;
+    LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_,
+                              SlicedUpdate::Create(communicator_, spec.optimizer(), elements, min_elements));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32,
                                                       std::move(tensors), judge_.restores_best(),
@@ -118,6 +128,7 @@ absl::Status Trainer::Explained(absl::Status status) const {
   options.model_plan = &config_.plan.model;
   options.trainer.sums.assign(static_cast<size_t>(width), 0.0);
   options.trainer.extra = EpochJudge::InitialState();
+  if (loss_scale_) std::ranges::copy(loss_scale_->InitialState(), std::back_inserter(options.trainer.extra));
   options.keep.newest = spec.training().keep_checkpoints() > 0 ? spec.training().keep_checkpoints() : kDefaultKeep;
   if (spec.training().non_finite() == v1::NON_FINITE_POLICY_ROLL_BACK) {
     options.roll_back_step = CheckpointStep(config_.first_step);
@@ -275,8 +286,7 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   const std::span<double> scalars = reducer_->shard_scalars();
   double forward = 0;
   device_->Fill(stats_, 0);
-  model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradient, stats_,
-                          timed_ ? &forward : nullptr);
+  model_->ForwardBackward(context, batch, GradientScale(place), gradient, stats_, timed_ ? &forward : nullptr);
   device_->CopyToHost(scalars.data(), stats_.data, stats_.bytes());
   if (shard == owned_.first) AddWishes(scalars);
   const double computed = Lap();
@@ -307,7 +317,7 @@ absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, Step
     LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Add(batch, piece.first - place.first_position));
   }
   const double loaded = Lap();
-  LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Compute(ContextOf(step, place), 1.0 / static_cast<double>(place.rows)));
+  LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Compute(ContextOf(step, place), GradientScale(place)));
   const double computed = Lap();
   const Shape flat = model_->parameters().shape;
   bool first = true;

@@ -162,6 +162,8 @@ struct TrainOptions {
   bool acknowledges = true;
   int64_t sends = INT64_MAX;
   v1::JobSpec spec = BlobSpec();
+  // See TrainerConfig.
+  bool scale_loss = false;
   // Bytes of each rank's device; 0: no limit.
   int64_t device_bytes = 0;
   // Lines of a failpoint file.
@@ -286,7 +288,8 @@ class TrainerTest : public ::testing::Test {
                                            : options.first_step,
                          .snapshot_path = options.snapshot_path,
                          // Small networks too, so that tests are quick.
-                         .shared_update_elements = 0};
+                         .shared_update_elements = 0,
+                         .scale_loss = options.scale_loss};
     auto trainer =
         Trainer::Create(std::move(config), device.get(), &communicator, dataset.get(), &link, &clock, failpoints.get());
     if (!trainer.ok()) return trainer.status();
