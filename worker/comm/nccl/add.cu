@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,6 +62,7 @@ class CudaReduceOps final : public ReduceOps {
 
   ~CudaReduceOps() override {
     for (void* block : blocks_) cudaFree(block);
+    for (void* block : host_blocks_) cudaFreeHost(block);
     if (order_ != nullptr) cudaEventDestroy(order_);
     if (mark_ != nullptr) cudaEventDestroy(mark_);
     if (reduce_ != nullptr) cudaStreamDestroy(reduce_);
@@ -96,6 +98,18 @@ class CudaReduceOps final : public ReduceOps {
     Note(cudaStreamSynchronize(compute_), "cudaStreamSynchronize");
     LOCKSTEP_RETURN_IF_ERROR(first_error_);
     return block;
+  }
+
+  absl::StatusOr<void*> AllocateHost(size_t bytes) override {
+    void* block = nullptr;
+    Note(cudaMallocHost(&block, std::max<size_t>(bytes, 1)), "cudaMallocHost");
+    LOCKSTEP_RETURN_IF_ERROR(first_error_);
+    host_blocks_.push_back(block);
+    std::memset(block, 0, bytes);
+    return block;
+  }
+  void Copy(Lane lane, void* to, const void* from, size_t bytes) override {
+    Note(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, Of(lane)), "cudaMemcpyAsync");
   }
 
   // One event is enough: a wait is for what the event stood for when it was enqueued.
@@ -160,7 +174,7 @@ class CudaReduceOps final : public ReduceOps {
   cudaEvent_t order_ = nullptr;
   cudaEvent_t mark_ = nullptr;
   int processors_ = 1;
-  std::vector<void*> blocks_;
+  std::vector<void*> blocks_, host_blocks_;
   absl::Status first_error_;
 };
 

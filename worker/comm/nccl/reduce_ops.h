@@ -29,6 +29,10 @@ class ReduceOps {
   // Zeros on the device, on a boundary of 256 bytes, for the life of this object. RESOURCE_EXHAUSTED where memory is
   // short. Waits; before the first step.
   virtual absl::StatusOr<void*> Allocate(size_t bytes) = 0;
+  // The same on the host, where the GPU can read and write while the host goes on.
+  virtual absl::StatusOr<void*> AllocateHost(size_t bytes) = 0;
+  // Between any two of those memories, which stay put until it is done.
+  virtual void Copy(Lane lane, void* to, const void* from, size_t bytes) = 0;
   // What is enqueued on `second` from now on begins once all is over that is on `first` now.
   virtual void Order(Lane first, Lane second) = 0;
   virtual void Zero(Lane lane, void* data, size_t bytes) = 0;

@@ -65,6 +65,10 @@ class FakeGpus::Rank final : public ReduceOps {
     blocks_.push_back(std::make_unique<std::vector<double>>(bytes / sizeof(double) + 1));
     return blocks_.back()->data();
   }
+  absl::StatusOr<void*> AllocateHost(size_t bytes) override { return Allocate(bytes); }
+  void Copy(Lane lane, void* to, const void* from, size_t bytes) override {
+    Push(lane, "copy", [=] { return bytes == 0 || std::memcpy(to, from, bytes) != nullptr; });
+  }
   void Order(Lane first, Lane second) override {
     const int event = ++events_;
     Push(first, "", [this, event] { return reached_[event] = true; });
@@ -83,7 +87,12 @@ class FakeGpus::Rank final : public ReduceOps {
   }
   void Add(Lane lane, const TreeAdd<double>& args) override { PushAdd(lane, args, "doubles"); }
   void Mark(Lane) override {}
-  absl::StatusOr<bool> Reached() override { return lanes[0].empty() && lanes[1].empty(); }
+  absl::StatusOr<bool> Reached() override {
+    if (gpus_->plays_when_asked) {
+      if (absl::Status played = gpus_->Play(); !played.ok()) return played;
+    }
+    return lanes[0].empty() && lanes[1].empty();
+  }
 
   void Push(Lane lane, const std::string& text, std::function<bool()> deed) {
     if (!text.empty()) log.push_back(text);

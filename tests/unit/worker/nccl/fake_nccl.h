@@ -64,6 +64,8 @@ class FakeGpus {
   int busy_looks = 0;
   int aborts = 0;
   int destroyed = 0;
+  // Whoever looks whether a mark is reached finds all done.
+  bool plays_when_asked = false;
   // Bytes of each rank's GPU.
   size_t memory = SIZE_MAX;
 
