@@ -94,6 +94,12 @@ void AddJobCommands(CLI::App& app, Arguments& a, Command& command) {
   summary->add_option("file", a.submit.file, "Job file")->required();
   summary->add_option("-s,--set", a.submit.overrides, "Override a field")->allow_extra_args(false);
   summary->callback([&] { command = [&](const Options& o) { return Summary(o, a.submit.file, a.submit.overrides); }; });
+
+  CLI::App* plan = app.add_subcommand("plan", "Print the memory that each rank of a job will take");
+  plan->add_option("file", a.submit.file, "Job file")->required();
+  plan->add_option("-s,--set", a.submit.overrides, "Override a field")->allow_extra_args(false);
+  plan->callback(
+      [&] { command = [&](const Options& o) { return PlanCommand(o, a.submit.file, a.submit.overrides); }; });
 }
 
 void AddQueryCommands(CLI::App& app, Arguments& a, Command& command) {
@@ -265,7 +271,7 @@ std::string CompletionScript(const CLI::App& app, bool zsh) {
                       "  esac\n  [ \"$COMP_CWORD\" -eq 1 ] && words=\"", commands, R"("
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
   case "${COMP_WORDS[1]}" in
-    submit|run|summary|export|eval|predict) COMPREPLY+=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")) ;;
+    submit|run|summary|plan|export|eval|predict) COMPREPLY+=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")) ;;
   esac
 }
 complete -F _lockstep lockstep

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/options.h"
+#include "common/model/memory_plan.h"
 
 namespace lockstep::cli {
 
@@ -34,6 +35,11 @@ struct RunArguments {
 int Run(Options options, const RunArguments& arguments, const std::atomic<bool>* interrupted);
 
 int Summary(const Options& options, const std::string& file, const std::vector<std::string>& overrides);
+// The memory that each rank of the job will take.
+int PlanCommand(const Options& options, const std::string& file, const std::vector<std::string>& overrides);
+// One entry a rank, in order.
+std::string MemoryJson(const std::vector<MemoryPlan>& ranks);
+std::string MemoryTable(const std::vector<MemoryPlan>& ranks);
 int List(const Options& options, int limit, const std::vector<std::string>& states);
 int Show(const Options& options, const std::string& job_id);
 int WatchCommand(const Options& options, const std::string& job_id, const std::atomic<bool>* interrupted);

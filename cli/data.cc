@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Commands that need no server: summary, data.
+// Where data sets are, and the commands that bring them there.
 #include <cstdlib>
 #include <ostream>
 #include <utility>
@@ -7,11 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
-#include "cli/job_source.h"
 #include "common/formats/fetch.h"
 #include "common/formats/synthetic_digits.h"
-#include "common/model/job_plan.h"
-#include "common/model/summary.h"
 
 namespace lockstep::cli {
 
@@ -46,25 +43,6 @@ std::vector<std::string> DataRoots() {
   if (const char* root = std::getenv("LOCKSTEP_DATA_DIR"); root != nullptr && *root != '\0') roots.push_back(root);
   if (const std::string cache = CacheFolder(); !cache.empty()) roots.push_back(cache);
   return roots;
-}
-
-int Summary(const Options& options, const std::string& file, const std::vector<std::string>& overrides) {
-  v1::JobSpec spec;
-  if (const int code = LoadJob(options, file, overrides, &spec); code != kOk) return code;
-  Violations unavailable, violations;
-  const DatasetInfo dataset = ProbeDataset(spec.dataset(), DataRoots(), spec.seed(), unavailable);
-  const bool at_hand = unavailable.empty();
-  const JobPlan plan = PlanJob(spec, at_hand ? &dataset : nullptr, violations);
-  if (violations.empty()) {
-    *options.out << ModelSummary(plan.model);
-    return kOk;
-  }
-  *options.err << "error: " << file << " is not a valid job\n";
-  for (const Violation& v : violations.list()) *options.err << "  " << v.field << ": " << v.description << "\n";
-  if (!at_hand) {
-    for (const Violation& v : unavailable.list()) *options.err << "  " << v.field << ": " << v.description << "\n";
-  }
-  return kUsage;
 }
 
 int DataFetch(const Options& options, const std::string& what, const std::string& folder) {

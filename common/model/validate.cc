@@ -2,6 +2,7 @@
 // The checks of a whole specification, each with the path a person wrote and what to do.
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,7 @@ constexpr int kMaxShards = 1024;
 constexpr int kMaxThreads = 1024;
 constexpr int64_t kMaxEpochs = 1'000'000'000;
 constexpr int64_t kMaxSteps = int64_t{1} << 53;
+constexpr int64_t kMaxLossScale = int64_t{1} << 24;
 constexpr size_t kMaxName = 63;
 
 bool ValidJobName(const std::string& name) {
@@ -97,14 +99,6 @@ class Validator {
     }
   }
 
-  void CheckPrecision(const v1::TrainingSpec& training) {
-    if (!v1::Precision_IsValid(training.precision()) || training.precision() == v1::PRECISION_MIXED_FLOAT16) {
-      Add("training.precision", "must be PRECISION_FLOAT32, PRECISION_MIXED_BFLOAT16 or PRECISION_TF32");
-    } else if (training.precision() == v1::PRECISION_TF32 && spec_.resources().device() != v1::DEVICE_CUDA) {
-      Add("training.precision", "TF32 is of GPUs alone; set resources.device to DEVICE_CUDA, or use PRECISION_FLOAT32");
-    }
-  }
-
   void CheckTraining(JobPlan& plan) {
     const v1::TrainingSpec& training = spec_.training();
     const int64_t batch = training.batch_size();
@@ -119,7 +113,7 @@ class Validator {
     if (!v1::NonFinitePolicy_IsValid(training.non_finite())) {
       Add("training.non_finite", "must be FAIL, SKIP_STEP or ROLL_BACK");
     }
-    CheckPrecision(training);
+    CheckPrecision();
     if (!v1::Reduction_IsValid(training.reduction())) {
       Add("training.reduction", "must be REDUCTION_CANONICAL or REDUCTION_FASTEST");
     }
@@ -135,6 +129,35 @@ class Validator {
     if (__builtin_mul_overflow(plan.steps_per_epoch, training.epochs(), &plan.total_steps) ||
         plan.total_steps > kMaxSteps) {
       Add("training.epochs", "gives more steps than can be counted; lower it");
+    }
+  }
+
+  void CheckPrecision() {
+    const v1::TrainingSpec& training = spec_.training();
+    const v1::Precision precision = training.precision();
+    if (!v1::Precision_IsValid(precision)) {
+      Add("training.precision", "must be PRECISION_FLOAT32, TF32, MIXED_BFLOAT16 or MIXED_FLOAT16");
+    }
+    const bool of_gpus = precision == v1::PRECISION_TF32 || precision == v1::PRECISION_MIXED_FLOAT16;
+    if (of_gpus && spec_.resources().device() != v1::DEVICE_CUDA) {
+      Add("training.precision",
+          absl::StrCat(v1::Precision_Name(precision),
+                       " is for GPUs alone: set resources.device to DEVICE_CUDA, or use PRECISION_FLOAT32 or "
+                       "PRECISION_MIXED_BFLOAT16"));
+    }
+    if (!training.has_loss_scale()) return;
+    if (precision != v1::PRECISION_MIXED_FLOAT16) {
+      Add("training.loss_scale", "is only of PRECISION_MIXED_FLOAT16; leave it out");
+    }
+    const double scale = training.loss_scale().initial_scale();
+    int exponent = 0;
+    const bool power_of_two = scale >= 1 && std::frexp(scale, &exponent) == 0.5;
+    if (scale != 0 && !(power_of_two && scale <= kMaxLossScale)) {
+      Add("training.loss_scale.initial_scale",
+          absl::StrCat("is ", scale, "; must be a power of two from 1 to ", kMaxLossScale, ", or 0 for 32768"));
+    }
+    if (training.loss_scale().growth_steps() < 0) {
+      Add("training.loss_scale.growth_steps", "must not be negative; 0 means 2000");
     }
   }
 

@@ -78,6 +78,7 @@ void StartGroup(Context& context, const JobId& id, int workers, const std::strin
     job.agreed = resume.step;
     job.diverged = false;
     job.ranks.assign(workers, Rank{});
+    job.group_id.clear();
     for (Rank& rank : job.ranks) rank.leased_end = resume.step;
     job.digests.clear();
     job.failure.clear();

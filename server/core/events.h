@@ -68,6 +68,11 @@ struct HeartbeatSaid : FromWorker {
 struct LeaseAsked : FromWorker {
   int64_t steps = 0;
 };
+// Rank 0 says what the group meets under.
+struct GroupIdGiven : FromWorker {
+  std::string id;
+};
+struct GroupIdAsked : FromWorker {};
 struct StepsReported : FromWorker {
   int64_t first_step = 0;
   int64_t end_step = 0;
@@ -132,8 +137,8 @@ struct DrainAsked {};
 
 using Event =
     std::variant<JobSubmitted, JobRecovered, CancelAsked, ScaleAsked, ResumeAsked, HelloSaid, HeartbeatSaid, LeaseAsked,
-                 StepsReported, EpochReported, WarningReported, CheckpointReported, DigestReported, GoodbyeSaid,
-                 SessionEnded, LaunchFailed, GroupExited, TimerFired, DrainAsked>;
+                 GroupIdGiven, GroupIdAsked, StepsReported, EpochReported, WarningReported, CheckpointReported,
+                 DigestReported, GoodbyeSaid, SessionEnded, LaunchFailed, GroupExited, TimerFired, DrainAsked>;
 
 // --- What is to be done. First all that is to be stored, in one transaction; then the rest, in order.
 
@@ -256,6 +261,12 @@ struct SendLease {
   int64_t end_step = 0;
   ShardRange shards;
 };
+struct SendGroupId {
+  JobId job;
+  int64_t generation = 0;
+  int rank = 0;
+  std::string id;
+};
 struct SendStop {
   JobId job;
   int rank = 0;
@@ -275,10 +286,10 @@ struct DropSnapshots {
 // Draining, and nothing runs any more.
 struct Drained {};
 
-using Effect =
-    std::variant<StoreState, StoreGeneration, StoreSteps, StoreDigest, StoreEpoch, StoreEarlyStop, StoreCheckpoint,
-                 StoreRank, VoidCheckpoint, VoidSnapshots, StoreScale, StoreCancelRequest, StoreWorker, StoreWarning,
-                 Launch, KillGroup, SendWelcome, SendLease, SendStop, SendAck, StartTimer, DropSnapshots, Drained>;
+using Effect = std::variant<StoreState, StoreGeneration, StoreSteps, StoreDigest, StoreEpoch, StoreEarlyStop,
+                            StoreCheckpoint, StoreRank, VoidCheckpoint, VoidSnapshots, StoreScale, StoreCancelRequest,
+                            StoreWorker, StoreWarning, Launch, KillGroup, SendWelcome, SendLease, SendGroupId, SendStop,
+                            SendAck, StartTimer, DropSnapshots, Drained>;
 
 // Time limits.
 struct Limits {

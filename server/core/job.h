@@ -63,6 +63,8 @@ struct Rank {
   int64_t leased_end = 0;
   Farewell farewell = Farewell::kNone;
   int64_t farewell_step = 0;
+  // Has asked on this stream for the group's id, which is not known yet.
+  bool wants_group_id = false;
 
   // For the watchdog.
   Phase phase = Phase::kStartup;
@@ -116,6 +118,8 @@ struct Job {
 
   // Of the current generation:
   std::vector<Rank> ranks;
+  // What its ranks meet under on their GPUs, once rank 0 has said it; not stored.
+  std::string group_id;
   ResumePoint resumed_from;
   // The newest step at which all ranks were known to hold the same parameters.
   int64_t agreed = 0;

@@ -43,6 +43,8 @@ void ReportIfDrained(Context& context);
 absl::Status Handle(Context& context, const HelloSaid& event);
 absl::Status Handle(Context& context, const HeartbeatSaid& event);
 absl::Status Handle(Context& context, const LeaseAsked& event);
+absl::Status Handle(Context& context, const GroupIdGiven& event);
+absl::Status Handle(Context& context, const GroupIdAsked& event);
 absl::Status Handle(Context& context, const StepsReported& event);
 absl::Status Handle(Context& context, const EpochReported& event);
 absl::Status Handle(Context& context, const WarningReported& event);

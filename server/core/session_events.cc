@@ -15,6 +15,8 @@ namespace {
 constexpr int64_t kMaxLeaseSteps = int64_t{1} << 24;
 // Steps whose digests are not yet complete; past an outage one rank may send many before another does.
 constexpr size_t kMaxOpenDigests = 1 << 16;
+// An ncclUniqueId has 128 bytes.
+constexpr size_t kMaxGroupId = 256;
 
 std::string NameOfRank(const Job& job, int rank) {
   return absl::StrCat("rank ", rank, " (pid ", job.ranks[rank].pid, " on host ", job.ranks[rank].host, ")");
@@ -172,6 +174,8 @@ absl::Status Handle(Context& context, const HelloSaid& event) {
     rank.host = event.host;
     rank.pid = event.pid;
     rank.quiet_ticks = 0;
+    // It asks again, since an answer may have gone with the old stream.
+    rank.wants_group_id = false;
     // What it holds, not what it was sent: a lease may be lost with its stream.
     rank.leased_end = std::max(changed.resumed_from.step, std::min(event.leased_end, changed.shape.total_steps));
   });
@@ -218,6 +222,39 @@ absl::Status Handle(Context& context, const LeaseAsked& event) {
   context.state.Update(event.job, [&](Job& changed) { changed.ranks[event.rank].leased_end = end; });
   context.Do(SendLease{event.job, event.generation, event.rank, first, end,
                        ShardsOfRank(event.rank, job->group_size(), job->shape.logical_shards)});
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Context& context, const GroupIdGiven& event) {
+  if (absl::Status status = CheckSession(context, event); !status.ok()) return status;
+  if (event.rank != 0) return absl::InvalidArgumentError("only rank 0 gives the group's id");
+  if (event.id.empty() || event.id.size() > kMaxGroupId) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a group's id has 1 to ", kMaxGroupId, " bytes, not ", event.id.size()));
+  }
+  const Job* job = context.state.Find(event.job);
+  if (!job->group_id.empty() && job->group_id != event.id) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("generation ", event.generation, " has another id already; ranks that meet under it would wait"));
+  }
+  const int ranks = job->group_size();
+  context.state.Update(event.job, [&](Job& changed) { changed.group_id = event.id; });
+  for (int rank = 0; rank < ranks; ++rank) {
+    if (!context.state.Find(event.job)->ranks[rank].wants_group_id) continue;
+    context.state.Update(event.job, [&](Job& changed) { changed.ranks[rank].wants_group_id = false; });
+    context.Do(SendGroupId{event.job, event.generation, rank, event.id});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Context& context, const GroupIdAsked& event) {
+  if (absl::Status status = CheckSession(context, event); !status.ok()) return status;
+  const std::string& id = context.state.Find(event.job)->group_id;
+  if (!id.empty()) {
+    context.Do(SendGroupId{event.job, event.generation, event.rank, id});
+  } else {
+    context.state.Update(event.job, [&](Job& job) { job.ranks[event.rank].wants_group_id = true; });
+  }
   return absl::OkStatus();
 }
 

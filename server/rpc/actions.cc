@@ -115,6 +115,14 @@ void Coordinator::StageOne(const core::SendLease& effect, Input&, Round& round) 
                            response = std::move(response)] { Send(key, response); });
 }
 
+void Coordinator::StageOne(const core::SendGroupId& effect, Input&, Round& round) {
+  v1::SessionResponse response;
+  response.mutable_group_id()->set_generation(effect.generation);
+  response.mutable_group_id()->set_id(effect.id);
+  round.actions.push_back([this, key = SessionKey(effect.job, effect.generation, effect.rank),
+                           response = std::move(response)] { Send(key, response); });
+}
+
 void Coordinator::StageOne(const core::SendStop& effect, Input&, Round& round) {
   v1::SessionResponse response;
   response.mutable_stop()->set_reason(effect.reason);

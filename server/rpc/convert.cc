@@ -115,6 +115,12 @@ absl::StatusOr<core::Event> ToEvent(const v1::SessionRequest& request, const cor
                                  known ? static_cast<core::Phase>(heartbeat.phase()) : core::Phase::kStep,
                                  heartbeat.step_seconds()};
     }
+    case v1::SessionRequest::kGroupId:
+      from.generation = request.group_id().generation();
+      return core::GroupIdGiven{from, request.group_id().id()};
+    case v1::SessionRequest::kGroupIdRequest:
+      from.generation = request.group_id_request().generation();
+      return core::GroupIdAsked{from};
     case v1::SessionRequest::kWarning:
       return core::WarningReported{from};
     case v1::SessionRequest::kHello:

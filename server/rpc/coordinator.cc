@@ -326,6 +326,8 @@ void Coordinator::Refuse(std::vector<Input> inputs, const absl::Status& cause) {
         std::holds_alternative<core::ResumeAsked>(input.event)) {
       if (input.answer) input.answer(cause, "");
     } else if (inputs.size() > 1 && (std::holds_alternative<core::LeaseAsked>(input.event) ||
+                                     std::holds_alternative<core::GroupIdGiven>(input.event) ||
+                                     std::holds_alternative<core::GroupIdAsked>(input.event) ||
                                      std::holds_alternative<core::HeartbeatSaid>(input.event))) {
       // Nothing of these is stored: training goes on.
       volatile_ones.push_back(std::move(input));

@@ -156,6 +156,7 @@ class Coordinator {
   void StageOne(const core::KillGroup& effect, Input& input, Round& round);
   void StageOne(const core::SendWelcome& effect, Input& input, Round& round);
   void StageOne(const core::SendLease& effect, Input& input, Round& round);
+  void StageOne(const core::SendGroupId& effect, Input& input, Round& round);
   void StageOne(const core::SendStop& effect, Input& input, Round& round);
   void StageOne(const core::StartTimer& effect, Input& input, Round& round);
   void StageOne(const core::StoreDigest& effect, Input& input, Round& round);

@@ -131,6 +131,26 @@ TEST_F(RpcTest, RefusesAStaleGeneration) {
   EXPECT_TRUE(store_->Ledger(id)->empty());
 }
 
+TEST_F(RpcTest, HandsTheGroupsIdToTheRanksOfItsGeneration) {
+  const std::string id = Submit(2);
+  launcher_->AwaitLaunch(id, 1);
+  auto first = Connect(id, 1, 0, 2);
+  auto second = Connect(id, 1, 1, 2);
+  v1::SessionRequest ask, give;
+  ask.mutable_group_id_request()->set_generation(1);
+  give.mutable_group_id()->set_generation(1);
+  give.mutable_group_id()->set_id(std::string("any\0bytes", 9));
+  second->stream->Write(ask);
+  first->stream->Write(give);
+  v1::SessionResponse response;
+  ASSERT_TRUE(second->Read(&response));
+  EXPECT_EQ(response.group_id().generation(), 1);
+  EXPECT_EQ(response.group_id().id(), give.group_id().id());
+  give.mutable_group_id()->set_generation(0);
+  first->stream->Write(give);
+  EXPECT_EQ(first->Finish().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+}
+
 TEST_F(RpcTest, CancelsQueuedAndRunningJobs) {
   const std::string running = Submit(4);
   const std::string queued = Submit(4);

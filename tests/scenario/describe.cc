@@ -57,6 +57,7 @@ std::string Say(const core::SendLease& e) {
   return StrCat("lease ", e.job, " ", e.rank, ": steps [", e.first_step, ", ", e.end_step, ") shards [", e.shards.first,
                 ", ", e.shards.end, ")");
 }
+std::string Say(const core::SendGroupId& e) { return StrCat("group id ", e.job, " ", e.rank, ": ", e.id); }
 std::string Say(const core::SendStop& e) {
   return StrCat("stop ", e.job, " ", e.rank, e.checkpoint ? " with a checkpoint: " : ": ", e.reason);
 }

@@ -161,6 +161,8 @@ core::Event Script::FromRank(const Command& command) const {
     return hello;
   }
   if (command.name == "lease") return core::LeaseAsked{from, command.Number(2)};
+  if (command.name == "group-id") return core::GroupIdGiven{from, command.Word(2)};
+  if (command.name == "ask-group-id") return core::GroupIdAsked{from};
   if (command.name == "beat") {
     return core::HeartbeatSaid{from, command.Number(2), ToPhase(command.Word(3)), 0.001 * command.Option("ms", 10)};
   }

@@ -121,6 +121,25 @@ class Session final : public GrpcSession {
     return last_report_;
   }
 
+  void GiveGroupId(std::string id) override {
+    const std::lock_guard lock(mutex_);
+    group_id_ = std::move(id);
+    group_id_to_send_ = true;
+    changed_.notify_all();
+  }
+
+  absl::StatusOr<std::string> AwaitGroupId(milliseconds timeout) override {
+    std::unique_lock lock(mutex_);
+    wants_group_id_ = group_id_to_send_ = group_id_.empty();
+    changed_.notify_all();
+    changed_.wait_for(lock, timeout, [this] { return ended_ || !group_id_.empty(); });
+    wants_group_id_ = false;
+    if (!group_id_.empty()) return group_id_;
+    if (ended_) return absl::AbortedError(absl::StrCat("the session ended: ", end_reason_));
+    return absl::DeadlineExceededError(absl::StrCat("rank 0 gave the group no id within ", timeout.count() / 1000.0,
+                                                    " s, so its GPUs cannot meet: rank 0's log says what it was at"));
+  }
+
   void Close(v1::Goodbye goodbye, milliseconds timeout) override {
     {
       std::lock_guard lock(mutex_);
@@ -164,6 +183,8 @@ class Session final : public GrpcSession {
     next_to_send_ = welcome.last_report() + 1;
     // What was asked for on an earlier stream may be lost.
     lease_to_send_ = wanted_steps_ > 0;
+    // The coordinator may be another one, which was never told.
+    group_id_to_send_ = wants_group_id_ || (hello_.rank() == 0 && !group_id_.empty());
     connected_ = true;
     ++welcomes_;
   }
@@ -198,6 +219,9 @@ class Session final : public GrpcSession {
         break;
       case SessionResponse::kStop:
         stop_.store(response.stop().checkpoint() ? StopRequest::kStopWithCheckpoint : StopRequest::kStop);
+        break;
+      case SessionResponse::kGroupId:
+        if (response.group_id().generation() == hello_.generation()) group_id_ = response.group_id().id();
         break;
       case SessionResponse::KIND_NOT_SET:
         break;
@@ -280,6 +304,15 @@ class Session final : public GrpcSession {
       request->mutable_lease_request()->set_steps(wanted_steps_);
       return true;
     }
+    if (std::exchange(group_id_to_send_, false)) {
+      if (wants_group_id_) {
+        request->mutable_group_id_request()->set_generation(hello_.generation());
+      } else {
+        request->mutable_group_id()->set_generation(hello_.generation());
+        request->mutable_group_id()->set_id(group_id_);
+      }
+      return true;
+    }
     if (spool_.empty() || next_to_send_ > spool_.back().report()) return false;
     *request = spool_[next_to_send_ - spool_.front().report()];
     ++next_to_send_;
@@ -330,6 +363,11 @@ class Session final : public GrpcSession {
   int64_t next_to_send_ = 1;
   int64_t wanted_steps_ = 0;
   bool lease_to_send_ = false;
+  // Of rank 0, given by the trainer; of the others, once it has come.
+  std::string group_id_;
+  bool wants_group_id_ = false;
+  // To be given or asked for on this stream.
+  bool group_id_to_send_ = false;
   SteadyClock::time_point next_heartbeat_;
   int64_t welcomes_ = 0;
   SteadyClock::time_point away_since_;

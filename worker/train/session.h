@@ -26,6 +26,10 @@ class GrpcSession : public CoordinatorLink {
   virtual const lockstep::v1::Welcome& welcome() const = 0;
   // As if the coordinator had asked. Any thread.
   virtual void AskToStop(StopRequest request) = 0;
+  // Of rank 0: what the group meets under on its GPUs, for the other ranks of this generation. Never waits.
+  virtual void GiveGroupId(std::string id) = 0;
+  // Of the others: waits until rank 0 has given it. DEADLINE_EXCEEDED past `timeout`, ABORTED where the session ends.
+  virtual absl::StatusOr<std::string> AwaitGroupId(std::chrono::milliseconds timeout) = 0;
   // Sends what is queued and a last word, waits until they are stored (at most `timeout`), and ends.
   virtual void Close(lockstep::v1::Goodbye goodbye, std::chrono::milliseconds timeout) = 0;
 };

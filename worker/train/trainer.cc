@@ -2,6 +2,7 @@
 #include "worker/train/trainer.h"
 
 #include <cmath>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,7 @@
 #include "worker/comm/tree_reduce.h"
 #include "worker/nn/precision.h"
 #include "worker/train/failure.h"
+#include "worker/train/out_of_memory.h"
 #include "worker/train/start_times.h"
 
 namespace lockstep {
@@ -27,6 +29,12 @@ constexpr int kWishes = 2;
 
 constexpr int64_t kDefaultDigestInterval = 100;
 constexpr int kDefaultKeep = 3;
+
+std::optional<LossScale> MakeLossScale(const TrainerConfig& config) {
+  const v1::TrainingSpec& training = config.spec.training();
+  if (training.precision() != v1::PRECISION_MIXED_FLOAT16 && !config.scale_loss) return std::nullopt;
+  return LossScale(training.loss_scale());
+}
 
 }  // namespace
 
@@ -45,6 +53,7 @@ Trainer::Trainer(TrainerConfig config, Device* device, Communicator* communicato
                            : kDefaultDigestInterval),
       fastest_(config_.spec.training().reduction() == v1::REDUCTION_FASTEST),
       judge_(config_.spec, config_.plan.dataset.test_samples > 0),
+      loss_scale_(MakeLossScale(config_)),
       reporter_(clock, config_.plan.total_steps, config_.generation) {}
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, Device* device,
@@ -52,8 +61,12 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerConfig config, D
                                                          CoordinatorLink* link, const Clock* clock,
                                                          Failpoints* failpoints) {
   std::unique_ptr<Trainer> trainer(new Trainer(std::move(config), device, communicator, link, clock, failpoints));
-  LOCKSTEP_RETURN_IF_ERROR(trainer->Build(*dataset));
+  if (absl::Status status = trainer->Build(*dataset); !status.ok()) return trainer->Explained(std::move(status));
   return trainer;
+}
+
+absl::Status Trainer::Explained(absl::Status status) const {
+  return ExplainMemory(std::move(status), config_.spec, config_.plan, communicator_->rank(), communicator_->size());
 }
 
 absl::Status Trainer::Build(const Dataset& dataset) {
@@ -78,8 +91,10 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   }
   // The norm is of all the gradient.
   if (device_->host_accessible() && !model_->objective().wants_gradient_norm() && !fastest_) {
-    LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_, SlicedUpdate::Create(communicator_, spec.optimizer(), elements,
-                                                                   config_.shared_update_elements));
+    // A gradient that is still scaled is not one for the optimizer.
+    const int64_t min_elements = loss_scale_ ? INT64_MAX : config_.shared_update_elements;
+    LOCKSTEP_ASSIGN_OR_RETURN(sliced_update_,
+                              SlicedUpdate::Create(communicator_, spec.optimizer(), elements, min_elements));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec.optimizer(), *device_, elements, DType::kF32,
                                                       std::move(tensors), judge_.restores_best(),
@@ -113,6 +128,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   options.model_plan = &config_.plan.model;
   options.trainer.sums.assign(static_cast<size_t>(width), 0.0);
   options.trainer.extra = EpochJudge::InitialState();
+  if (loss_scale_) std::ranges::copy(loss_scale_->InitialState(), std::back_inserter(options.trainer.extra));
   options.keep.newest = spec.training().keep_checkpoints() > 0 ? spec.training().keep_checkpoints() : kDefaultKeep;
   if (spec.training().non_finite() == v1::NON_FINITE_POLICY_ROLL_BACK) {
     options.roll_back_step = CheckpointStep(config_.first_step);
@@ -213,7 +229,7 @@ absl::StatusOr<Trainer::Result> Trainer::Run() {
     LOCKSTEP_RETURN_IF_ERROR(EndEpoch(step));
   }
   while (step < total && !stop_ && !stopped_early_) {
-    LOCKSTEP_RETURN_IF_ERROR(Step(step));
+    if (absl::Status status = Step(step); !status.ok()) return Explained(std::move(status));
     LOCKSTEP_RETURN_IF_ERROR(AfterStep(++step));
     link_->progress().Advance();
     link_->progress().phase.store(v1::Heartbeat::PHASE_STEP, std::memory_order_relaxed);
@@ -274,8 +290,7 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   const std::span<double> scalars = gradients_->shard_scalars();
   double forward = 0;
   device_->Fill(stats_, 0);
-  model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradient, stats_,
-                          timed_ ? &forward : nullptr);
+  model_->ForwardBackward(context, batch, GradientScale(place), gradient, stats_, timed_ ? &forward : nullptr);
   device_->CopyToHost(scalars.data(), stats_.data, stats_.bytes());
   LOCKSTEP_RETURN_IF_ERROR(device_->status());
   if (shard == owned_.first) AddWishes(scalars);
@@ -307,7 +322,7 @@ absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, Step
     LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Add(batch, piece.first - place.first_position));
   }
   const double loaded = Lap();
-  LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Compute(ContextOf(step, place), 1.0 / static_cast<double>(place.rows)));
+  LOCKSTEP_RETURN_IF_ERROR(whole_batch_->Compute(ContextOf(step, place), GradientScale(place)));
   const double computed = Lap();
   bool first = true;
   for (const ShardTask& task : whole_batch_->tasks()) {

@@ -22,6 +22,7 @@
 #include "worker/train/epoch_scores.h"
 #include "worker/train/evaluator.h"
 #include "worker/train/gradient_sum.h"
+#include "worker/train/loss_scale.h"
 #include "worker/train/non_finite.h"
 #include "worker/train/reporter.h"
 #include "worker/train/sampler.h"
@@ -52,6 +53,9 @@ struct TrainerConfig {
   lockstep::v1::StartTimes start;
   // See SlicedUpdate. The bits do not depend on it.
   int64_t shared_update_elements = SlicedUpdate::kMinElements;
+  // Scales the loss as for MIXED_FLOAT16 whatever the precision; for tests. The bits do not depend on it as long as
+  // nothing is too large or too small for a float.
+  bool scale_loss = false;
 };
 
 class Trainer {
@@ -79,6 +83,8 @@ class Trainer {
           Failpoints* failpoints);
 
   absl::Status Build(const Dataset& dataset);
+  // With what the rank wants, where memory is short.
+  absl::Status Explained(absl::Status status) const;
   // Ranks that were told different places to start from must not mix them.
   absl::Status AgreeOnStart();
   absl::Status Step(int64_t step);
@@ -95,6 +101,14 @@ class Trainer {
   void AddWishes(std::span<double> scalars);
   // The newest step's sum.
   bool GradientIsFinite();
+  // The part of state_ that is the loss scale's.
+  std::span<double> loss_scale_state() { return std::span(state_.extra).last(LossScale::kNumbers); }
+  // 1 where the loss is not scaled.
+  double CurrentLossScale() { return loss_scale_ ? LossScale::Scale(loss_scale_state()) : 1; }
+  // What a sample's loss counts in the gradient.
+  double GradientScale(const StepPlace& place) { return CurrentLossScale() / static_cast<double>(place.rows); }
+  // Takes the loss scale out of the gradient.
+  void Unscale(Tensor gradient);
   // Updates the parameters, or skips the step where loss or gradient is not finite.
   absl::Status Apply(int64_t step, const StepPlace& place, bool finite);
   // To step_sums_, where a metric wants it.
@@ -137,6 +151,8 @@ class Trainer {
   // The job does not ask for the same bits.
   const bool fastest_;
   const EpochJudge judge_;
+  // Nothing: the loss is not scaled. Its state lies behind the judge's.
+  const std::optional<LossScale> loss_scale_;
 
   std::unique_ptr<Model> model_;
   // Null where each rank does the whole update; the optimizer's state may lie in it.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the trainer does with the sum of the gradients.
+#include <algorithm>
 #include <cmath>
 
 #include "common/status_macros.h"
@@ -10,7 +11,11 @@ namespace lockstep {
 absl::Status Trainer::Apply(int64_t step, const StepPlace& place, bool finite) {
   const Tensor gradient = gradients_->sum();
   const double rate = Rate(step);
-  if (!finite) LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place, gradient));
+  // A loss that is not finite is so at any scale.
+  const bool too_large = loss_scale_ && std::isfinite(step_sums_[0]) && LossScale::CanShrink(loss_scale_state());
+  if (!finite && !too_large) LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place, gradient));
+  if (loss_scale_ && finite) Unscale(gradient);
+  if (loss_scale_ && (finite || too_large)) loss_scale_->Observe(finite, loss_scale_state());
   if (sliced_update_) return sliced_update_->Step(finite, rate, step);
   if (finite) {
     AddGradientNorm(gradient);
@@ -20,6 +25,21 @@ absl::Status Trainer::Apply(int64_t step, const StepPlace& place, bool finite) {
     optimizer_->Skip(*device_, model_->parameters(), gradient, rate, step);
   }
   return absl::OkStatus();
+}
+
+// Moving statistics, which lie behind all else, ride in the gradient and are not scaled.
+void Trainer::Unscale(Tensor gradient) {
+  const double scale = CurrentLossScale();
+  if (scale == 1) return;
+  int64_t scaled = gradient.elements();
+  for (const ParameterView& view : model_->parameter_views()) {
+    if (view.moving_momentum.has_value()) scaled = std::min(scaled, view.offset);
+  }
+  const Shape part{scaled};
+  device_->Fill(flag_, scale * scale);
+  // To a norm of 1 from one of `scale`.
+  device_->ApplyUpdate(UpdateRule::kClipNorm, {.limit = 1, .norms = flag_},
+                       {model_->parameters().data, part, DType::kF32}, {gradient.data, part, DType::kF32}, {});
 }
 
 // Before the optimizer clips it; the same on every rank.

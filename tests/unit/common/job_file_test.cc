@@ -197,6 +197,45 @@ TEST_F(PlanTest, Tf32NeedsAJobThatGetsAGpu) {
   }
 }
 
+TEST_F(PlanTest, PrecisionsOfGpusNeedOne) {
+  v1::JobSpec spec;
+  for (const v1::Precision precision : {v1::PRECISION_TF32, v1::PRECISION_MIXED_FLOAT16}) {
+    spec.mutable_training()->set_precision(precision);
+    for (const v1::Device device : {v1::DEVICE_UNSPECIFIED, v1::DEVICE_AUTO, v1::DEVICE_CPU, v1::DEVICE_CUDA}) {
+      spec.mutable_resources()->set_device(device);
+      Violations violations;
+      PlanJob(spec, nullptr, violations);
+      const auto refused = testing::Contains(Fault("training.precision", "set resources.device to DEVICE_CUDA"));
+      if (device == v1::DEVICE_CUDA) {
+        EXPECT_THAT(violations.list(), testing::Not(refused));
+      } else {
+        EXPECT_THAT(violations.list(), refused);
+      }
+    }
+  }
+}
+
+TEST_F(PlanTest, ALossScaleIsAPowerOfTwoAndOfFloat16Alone) {
+  v1::JobSpec spec;
+  spec.mutable_resources()->set_device(v1::DEVICE_CUDA);
+  spec.mutable_training()->mutable_loss_scale()->set_initial_scale(1000);
+  spec.mutable_training()->mutable_loss_scale()->set_growth_steps(-1);
+  Violations wrong;
+  PlanJob(spec, nullptr, wrong);
+  EXPECT_THAT(wrong.list(), testing::IsSupersetOf({Fault("training.loss_scale", "MIXED_FLOAT16"),
+                                                   Fault("training.loss_scale.initial_scale", "power of two"),
+                                                   Fault("training.loss_scale.growth_steps", "negative")}));
+  spec.mutable_training()->set_precision(v1::PRECISION_MIXED_FLOAT16);
+  spec.mutable_training()->mutable_loss_scale()->set_growth_steps(0);
+  for (const double scale : {0.0, 1.0, 32768.0, 16777216.0}) {
+    spec.mutable_training()->mutable_loss_scale()->set_initial_scale(scale);
+    Violations right;
+    PlanJob(spec, nullptr, right);
+    EXPECT_THAT(right.list(), testing::Not(testing::Contains(Fault("training.loss_scale", ""))));
+    EXPECT_THAT(right.list(), testing::Not(testing::Contains(Fault("training.loss_scale.initial_scale", ""))));
+  }
+}
+
 TEST_F(PlanTest, AMillionLayersAreOneFault) {
   v1::JobSpec spec;
   for (int i = 0; i < 1'000'000; ++i) spec.mutable_model()->add_layers()->mutable_relu();

@@ -58,8 +58,8 @@ class RandomEvents {
 
   Event Next(const JobId& id) {
     const Job* job = state_.Find(id);
-    const int kind = Below(job == nullptr ? 2 : 17);
-    const bool of_rank_0 = kind == 6 || kind == 7 || kind == 14;
+    const int kind = Below(job == nullptr ? 2 : 18);
+    const bool of_rank_0 = kind == 6 || kind == 7 || kind == 14 || kind == 16;
     const FromWorker from = From(job, id, of_rank_0 && Below(9) != 0 ? 0 : Below(3));
     const int64_t committed = job == nullptr ? 0 : job->committed;
     switch (kind) {
@@ -103,6 +103,9 @@ class RandomEvents {
       case 15:
         if (Below(2) != 0) return WarningReported{from};
         return EpochReported{from, Below(9), committed, committed > kSteps / 2};
+      case 16:
+        if (Below(2) != 0) return GroupIdAsked{from};
+        return GroupIdGiven{from, Below(9) == 0 ? "other" : "id"};
       default:
         return Below(2) == 0 ? Event(CancelAsked{id, ""}) : Event(LaunchFailed{id, from.generation, "no"});
     }

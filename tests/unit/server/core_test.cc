@@ -65,6 +65,49 @@ TEST_F(CoreTest, AStaleGenerationChangesNothing) {
   EXPECT_EQ(Of("a").committed, 0);
 }
 
+TEST_F(CoreTest, TheGroupsIdGoesToItsRanksAlone) {
+  Run("a", 3);
+  Run("b", 1);
+  // Asked for before it is known.
+  EXPECT_TRUE(Do(GroupIdAsked{From("a", 2)}).status.ok());
+  EXPECT_TRUE(Effects<SendGroupId>().empty());
+  EXPECT_TRUE(Do(GroupIdGiven{From("a", 0), "meet here"}).status.ok());
+  ASSERT_EQ(Effects<SendGroupId>().size(), 1u);
+  EXPECT_EQ(Last<SendGroupId>().job, "a");
+  EXPECT_EQ(Last<SendGroupId>().generation, 1);
+  EXPECT_EQ(Last<SendGroupId>().rank, 2);
+  EXPECT_EQ(Last<SendGroupId>().id, "meet here");
+  // And after; again on a new stream of rank 0's.
+  EXPECT_TRUE(Do(GroupIdAsked{From("a", 1)}).status.ok());
+  EXPECT_EQ(Last<SendGroupId>().rank, 1);
+  EXPECT_TRUE(Do(GroupIdGiven{From("a", 0), "meet here"}).status.ok());
+  EXPECT_EQ(Effects<SendGroupId>().size(), 2u);
+  EXPECT_TRUE(Do(GroupIdAsked{From("b", 0)}).status.ok());
+  EXPECT_EQ(Effects<SendGroupId>().size(), 2u);
+}
+
+TEST_F(CoreTest, AGroupsIdIsRefusedWhereRanksWouldWaitForEver) {
+  Run("a", 2);
+  EXPECT_EQ(Do(GroupIdGiven{From("a", 1), "id"}).status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Do(GroupIdGiven{From("a", 0), ""}).status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Do(GroupIdGiven{From("a", 0), std::string(257, 'x')}).status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(Do(GroupIdGiven{From("a", 0), "id"}).status.ok());
+  EXPECT_EQ(Do(GroupIdGiven{From("a", 0), "another"}).status.code(), kFailedPrecondition);
+  const FromWorker first = From("a", 1);
+  // The next generation has to meet anew.
+  StreamEnds("a", 1);
+  GroupEnds("a", {.exit_code = 1});
+  HelloAll("a");
+  ASSERT_EQ(Of("a").generation, 2);
+  EXPECT_EQ(Do(GroupIdAsked{first}).status.code(), kFailedPrecondition);
+  EXPECT_EQ(Do(GroupIdGiven{{"a", 1, 0, 1}, "id"}).status.code(), kFailedPrecondition);
+  EXPECT_TRUE(Do(GroupIdAsked{From("a", 1)}).status.ok());
+  EXPECT_TRUE(Effects<SendGroupId>().empty());
+  EXPECT_TRUE(Do(GroupIdGiven{From("a", 0), "id 2"}).status.ok());
+  EXPECT_EQ(Last<SendGroupId>().generation, 2);
+  EXPECT_EQ(Last<SendGroupId>().id, "id 2");
+}
+
 TEST_F(CoreTest, AnOlderStreamChangesNothing) {
   Run("a", 1);
   EXPECT_TRUE(Hello("a", 0, 2, 100).status.ok());

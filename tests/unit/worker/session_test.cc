@@ -130,6 +130,76 @@ TEST_F(SessionTest, LeasesAreAskedForAheadAndCoverEveryStep) {
   EXPECT_EQ(lost_, "");
 }
 
+TEST_F(SessionTest, TheGroupsIdIsAskedForOnEachStreamUntilItComes) {
+  std::atomic<int> streams{0};
+  service_.handler = [&](Stream& stream) {
+    const bool first = ++streams == 1;
+    v1::SessionRequest request;
+    while (stream.Read(&request)) {
+      if (request.has_hello()) Welcome(stream, 100);
+      if (!request.has_group_id_request()) continue;
+      EXPECT_EQ(request.group_id_request().generation(), 7);
+      // The answer is lost with the stream.
+      if (first) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
+      v1::SessionResponse response;
+      response.mutable_group_id()->set_generation(6);
+      response.mutable_group_id()->set_id("of another generation");
+      stream.Write(response);
+      response.mutable_group_id()->set_generation(7);
+      response.mutable_group_id()->set_id("here");
+      stream.Write(response);
+    }
+    return grpc::Status::OK;
+  };
+  auto session = Connect();
+  ASSERT_TRUE(session.ok()) << session.status();
+  const absl::StatusOr<std::string> id = (*session)->AwaitGroupId(5s);
+  ASSERT_TRUE(id.ok()) << id.status();
+  EXPECT_EQ(*id, "here");
+  EXPECT_EQ(streams.load(), 2);
+}
+
+TEST_F(SessionTest, ARankDoesNotWaitForEverForTheGroupsId) {
+  service_.handler = [&](Stream& stream) {
+    v1::SessionRequest request;
+    while (stream.Read(&request)) {
+      if (request.has_hello()) Welcome(stream, 100);
+    }
+    return grpc::Status::OK;
+  };
+  auto session = Connect();
+  ASSERT_TRUE(session.ok()) << session.status();
+  const absl::StatusOr<std::string> id = (*session)->AwaitGroupId(20ms);
+  EXPECT_EQ(id.status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(id.status().message(), ::testing::HasSubstr("rank 0"));
+}
+
+TEST_F(SessionTest, RankZeroGivesTheGroupsIdOnEachOfItsStreams) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::string> given;
+  service_.handler = [&](Stream& stream) {
+    v1::SessionRequest request;
+    while (stream.Read(&request)) {
+      if (request.has_hello()) Welcome(stream, 100);
+      if (!request.has_group_id()) continue;
+      const std::lock_guard lock(mutex);
+      given.push_back(request.group_id().id());
+      changed.notify_all();
+      if (given.size() == 1) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
+    }
+    return grpc::Status::OK;
+  };
+  v1::Hello hello;
+  hello.set_generation(7);
+  auto session = GrpcSession::Connect(address_, hello, 5s, nullptr);
+  ASSERT_TRUE(session.ok()) << session.status();
+  (*session)->GiveGroupId("here");
+  std::unique_lock lock(mutex);
+  EXPECT_TRUE(changed.wait_for(lock, 5s, [&] { return given.size() >= 2; }));
+  EXPECT_THAT(given, ::testing::Each("here"));
+}
+
 TEST_F(SessionTest, TheTrainerNeverWaitsForACoordinatorThatIsAway) {
   service_.handler = [](Stream& stream) {
     v1::SessionRequest request;

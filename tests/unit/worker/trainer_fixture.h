@@ -19,6 +19,7 @@
 #include "common/formats/safetensors.h"
 #include "common/rng.h"
 #include "google/protobuf/util/json_util.h"
+#include "tests/unit/worker/limited_device.h"
 #include "worker/comm/communicator.h"
 #include "worker/train/trainer.h"
 
@@ -161,6 +162,10 @@ struct TrainOptions {
   bool acknowledges = true;
   int64_t sends = INT64_MAX;
   v1::JobSpec spec = BlobSpec();
+  // See TrainerConfig.
+  bool scale_loss = false;
+  // Bytes of each rank's device; 0: no limit.
+  int64_t device_bytes = 0;
   // Lines of a failpoint file.
   std::string failpoints;
   // Each rank's own; null: blobs.
@@ -266,7 +271,8 @@ class TrainerTest : public ::testing::Test {
     const std::unique_ptr<Dataset> dataset =
         options.dataset ? options.dataset() : std::make_unique<BlobDataset>(1000, options.poisoned, options.numbers);
     const SystemClock clock;
-    const std::unique_ptr<Device> device = options.device ? options.device() : MakeCpuDevice(1);
+    std::unique_ptr<Device> device = options.device ? options.device() : MakeCpuDevice(1);
+    if (options.device_bytes > 0) device = std::make_unique<LimitedDevice>(std::move(device), options.device_bytes);
     std::unique_ptr<Failpoints> failpoints;
     if (!options.failpoints.empty()) {
       auto armed = Failpoints::Load(options.failpoints, communicator.rank());
@@ -284,7 +290,8 @@ class TrainerTest : public ::testing::Test {
                                            : options.first_step,
                          .snapshot_path = options.snapshot_path,
                          // Small networks too, so that tests are quick.
-                         .shared_update_elements = 0};
+                         .shared_update_elements = 0,
+                         .scale_loss = options.scale_loss};
     auto trainer =
         Trainer::Create(std::move(config), device.get(), &communicator, dataset.get(), &link, &clock, failpoints.get());
     if (!trainer.ok()) return trainer.status();
