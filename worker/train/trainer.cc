@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/digest.h"
 #include "common/model/input_plan.h"
 #include "common/model/trained_model.h"
 #include "common/status_macros.h"
@@ -406,34 +405,6 @@ int64_t Trainer::CheckpointStep(int64_t step) const {
   const int64_t asked = config_.spec.training().checkpoint_interval_steps();
   const int64_t interval = asked > 0 ? asked : step_plan_.steps_per_epoch();
   return step / interval * interval;
-}
-
-std::string Trainer::Digest() {
-  device_->Synchronize();
-  const Tensor parameters = model_->parameters();
-  const std::byte* bytes = parameters.as<std::byte>();
-  if (!device_->host_accessible()) {
-    host_parameters_.resize(parameters.bytes());
-    device_->CopyToHost(host_parameters_.data(), parameters.data, parameters.bytes());
-    bytes = host_parameters_.data();
-  }
-  const std::string digest = FastDigest({bytes, parameters.bytes()});
-  // The others may have taken over what the damage made of the weights: then theirs is the same.
-  return sliced_update_ && sliced_update_->damaged() ? absl::StrCat("damaged-", digest) : digest;
-}
-
-void Trainer::FlipBit() {
-  uint32_t word = 0;
-  void* const at = model_->parameters().data;
-  device_->CopyToHost(&word, at, sizeof(word));
-  word ^= 1;
-  device_->CopyFromHost(at, &word, sizeof(word));
-}
-
-void Trainer::AddDigest(int64_t step) {
-  v1::StepDigest& digest = *digests_.Add();
-  digest.set_step(step);
-  digest.set_digest(Digest());
 }
 
 absl::Status Trainer::Commit(int64_t step, bool last) {
