@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <iostream>
 #include <map>
 #include <string>
 
 #include "CLI/CLI.hpp"
+#include "worker/device/placement.h"
 #include "worker/train/term_watcher.h"
 #include "worker/train/worker_process.h"
 
@@ -35,11 +37,17 @@ int main(int argc, char** argv) {
                                                             {"cpu", lockstep::DeviceWish::kCpu},
                                                             {"cuda", lockstep::DeviceWish::kCuda}};
   app.add_option("--device", options.device, "auto, cpu or cuda")->transform(CLI::CheckedTransformer(devices));
+  app.add_flag("--share-devices", options.share_devices, "Ranks of a host may be more than its GPUs");
   app.add_option("--failpoints", options.failpoints, "File of failpoints, for tests");
   CLI11_PARSE(app, argc, argv);
   options.rank = FromEnvironment("OMPI_COMM_WORLD_RANK", 0);
   options.world_size = FromEnvironment("OMPI_COMM_WORLD_SIZE", 1);
-  options.local_rank = FromEnvironment("OMPI_COMM_WORLD_LOCAL_RANK", options.rank);
+  const auto place = lockstep::LocalPlaceOf([](const char* name) -> const char* { return std::getenv(name); });
+  if (!place.ok()) {
+    std::cerr << "lockstep-worker: " << place.status().message() << '\n';
+    return lockstep::kExitFailed;
+  }
+  options.place = *place;
   const int code = lockstep::RunWorker(options);
   // After a failure peers may be gone: leave without the exit handlers, some of which would wait for them.
   if (code != lockstep::kExitSucceeded) _exit(code);

@@ -23,6 +23,8 @@ struct LaunchRequest {
   int64_t keep_snapshot = 0;
   // What the job wants to run on: "auto", "cpu" or "cuda".
   std::string device = "auto";
+  // Workers of a host may share its GPUs.
+  bool share_devices = false;
 };
 
 // Thread-safe.

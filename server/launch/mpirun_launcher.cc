@@ -135,6 +135,7 @@ std::vector<std::string> MpirunCommand(const MpirunOptions& options, const Launc
       absl::StrCat("--coordinator=", request.coordinator_address), absl::StrCat("--job=", request.job_id),
       absl::StrCat("--generation=", request.generation), absl::StrCat("--threads=", request.shape.threads_per_worker),
       absl::StrCat("--device=", request.device)};
+  if (request.share_devices) command.push_back("--share-devices");
   if (!options.failpoints_file.empty()) command.push_back(absl::StrCat("--failpoints=", options.failpoints_file));
   return command;
 }

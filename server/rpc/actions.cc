@@ -27,18 +27,19 @@ const char* DeviceName(v1::Device device) {
 }  // namespace
 
 void Coordinator::StageOne(const core::Launch& effect, Input&, Round& round) {
-  const std::string device = DeviceName(live_.at(effect.job).spec->resources().device());
-  round.actions.push_back([this, effect, device] { LaunchGroup(effect, device); });
+  const v1::ResourcesSpec& resources = live_.at(effect.job).spec->resources();
+  round.actions.push_back([this, effect, resources] { LaunchGroup(effect, resources); });
 }
 
-void Coordinator::LaunchGroup(const core::Launch& effect, const std::string& device) {
+void Coordinator::LaunchGroup(const core::Launch& effect, const v1::ResourcesSpec& resources) {
   launch::LaunchRequest request{effect.job,
                                 effect.generation,
                                 effect.shape,
                                 RunDir(effect.job, effect.generation),
                                 options_.worker_address,
                                 effect.resume.snapshot_generation,
-                                device};
+                                DeviceName(resources.device()),
+                                resources.share_devices()};
   std::error_code error;
   std::filesystem::create_directories(request.run_dir, error);
   absl::Status status;

@@ -167,7 +167,7 @@ class Coordinator {
   void StageOne(const core::SendAck& effect, Input& input, Round& round);
   void StageOne(const core::DropSnapshots& effect, Input& input, Round& round);
   void StageOne(const core::Drained& effect, Input& input, Round& round);
-  void LaunchGroup(const core::Launch& effect, const std::string& device);
+  void LaunchGroup(const core::Launch& effect, const lockstep::v1::ResourcesSpec& resources);
   launch::Launcher::OnExit OnExit(const std::string& job_id, int64_t generation);
   void Send(const SessionKey& key, lockstep::v1::SessionResponse response);
   void Forget(const std::string& job_id);

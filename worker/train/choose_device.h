@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rank computes on.
+// What a rank computes on, and what all ranks must agree on about it.
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "worker/comm/communicator.h"
 #include "worker/device/device.h"
+#include "worker/device/placement.h"
 #include "worker/device/plugin.h"
 
 namespace lockstep {
@@ -18,6 +21,8 @@ enum class DeviceWish { kAuto, kCpu, kCuda };
 
 struct ChosenDevice {
   std::unique_ptr<Device> device;
+  // Nothing: it is the CPU.
+  std::optional<GpuInfo> gpu;
   // Where the wish was kAuto and it is the CPU: why.
   std::string why_cpu;
 };
@@ -28,12 +33,40 @@ struct GpuSource {
   std::function<absl::StatusOr<std::unique_ptr<Device>>(int index)> make;
 };
 
-// `local_rank`: among the ranks of this host, which take its GPUs in turn. FAILED_PRECONDITION where a GPU is asked for
-// and none can be used, in a sentence for people.
-absl::StatusOr<ChosenDevice> ChooseDevice(DeviceWish wish, int local_rank, int threads);
-absl::StatusOr<ChosenDevice> ChooseDevice(DeviceWish wish, int local_rank, int threads, const GpuSource& gpus);
+struct DeviceChoice {
+  DeviceWish wish = DeviceWish::kAuto;
+  LocalPlace place;
+  // The job's resources.share_devices.
+  bool share = false;
+  // Of the CPU.
+  int threads = 1;
+};
+
+// By ChooseGpu. FAILED_PRECONDITION where a GPU is asked for and the rank can have none, in a sentence for people.
+absl::StatusOr<ChosenDevice> ChooseDevice(const DeviceChoice& choice);
+absl::StatusOr<ChosenDevice> ChooseDevice(const DeviceChoice& choice, const GpuSource& gpus);
 
 // True where each rank said yes. A collective; errors as of Communicator::Exchange.
 absl::StatusOr<bool> AllSay(Communicator& communicator, bool yes);
+
+// What every rank took, by rank; each gives its own. Names that are longer than kMaxName are cut. A collective; errors
+// as of Communicator::Exchange.
+inline constexpr size_t kMaxName = 255;
+absl::StatusOr<std::vector<TakenGpu>> ExchangeTaken(Communicator& communicator, const std::string& host,
+                                                    const std::string& uuid);
+
+// What the ranks' devices, taken together, come to.
+struct Agreement {
+  // The same on every rank; not empty: what was chosen is not used, all train on the CPU, since.
+  std::string why_cpu;
+  // Ranks share a GPU.
+  bool shared = false;
+};
+// Each rank comes with what it chose (`uuid` empty: the CPU) and with the same wish and `share`. Where the choice is
+// ours, one that cannot have a GPU of its own takes all to the CPU: a sum over both kinds would be neither's.
+// FAILED_PRECONDITION where GPUs are asked for and two ranks took one. A collective; errors as of
+// Communicator::Exchange.
+absl::StatusOr<Agreement> AgreeOnDevices(Communicator& communicator, DeviceWish wish, bool share,
+                                         const std::string& host, const std::string& uuid);
 
 }  // namespace lockstep

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -20,6 +21,7 @@
 #include "worker/comm/mpi/mpi_communicator.h"
 #include "worker/data/dataset.h"
 #include "worker/device/device.h"
+#include "worker/device/placement.h"
 #include "worker/train/choose_device.h"
 #include "worker/train/failure.h"
 #include "worker/train/session.h"
@@ -109,14 +111,27 @@ absl::StatusOr<Loaded> Load(const v1::Welcome& welcome, Failpoints* failpoints) 
   return loaded;
 }
 
-// Where the choice is ours, all ranks are alike: a sum over both kinds would be neither's.
-absl::Status AgreeOnDevice(Communicator& communicator, const WorkerOptions& options, std::unique_ptr<Device>& device) {
-  const bool on_host = device->host_accessible();
-  LOCKSTEP_ASSIGN_OR_RETURN(const bool all_alike, AllSay(communicator, !on_host));
-  if (options.device != DeviceWish::kAuto || on_host || all_alike) return absl::OkStatus();
-  spdlog::info("rank {}: trains on the CPU: another rank of the job has no GPU", options.rank);
-  device = MakeCpuDevice(options.threads);
-  return absl::OkStatus();
+// Its threads run beside its GPU; the job goes on where they do not.
+void BindTo(const WorkerOptions& options, const GpuInfo& gpu) {
+  const absl::Status bound = BindThread(CoresBeside(gpu.pci));
+  if (!bound.ok())
+    spdlog::info("rank {}: is not bound to the cores beside its GPU: {}", options.rank, bound.ToString());
+}
+
+// What the ranks agree on is what this one has then.
+absl::StatusOr<Agreement> Agree(Communicator& communicator, const WorkerOptions& options, ChosenDevice& chosen) {
+  absl::StatusOr<Agreement> agreed = AgreeOnDevices(communicator, options.device, options.share_devices, HostName(),
+                                                    chosen.gpu.has_value() ? chosen.gpu->uuid : "");
+  // Another launch would meet the same GPUs.
+  if (absl::IsFailedPrecondition(agreed.status())) return Permanent(agreed.status());
+  if (!agreed.ok() || !chosen.gpu.has_value()) return agreed;
+  if (agreed->why_cpu.empty()) {
+    BindTo(options, *chosen.gpu);
+  } else {
+    spdlog::info("rank {}: trains on the CPU: {}", options.rank, agreed->why_cpu);
+    chosen = {MakeCpuDevice(options.threads), std::nullopt, agreed->why_cpu};
+  }
+  return agreed;
 }
 
 struct Outcome {
@@ -124,10 +139,10 @@ struct Outcome {
   Trainer::Result result;
 };
 
-Outcome Train(const WorkerOptions& options, absl::StatusOr<std::unique_ptr<Device>> device, GrpcSession& session,
+Outcome Train(const WorkerOptions& options, absl::StatusOr<ChosenDevice> chosen, GrpcSession& session,
               v1::StartTimes start, std::atomic<Communicator*>& abort_target, Failpoints* failpoints) {
   // Another launch would meet the same machines.
-  if (!device.ok()) return {Permanent(device.status()), {}};
+  if (!chosen.ok()) return {Permanent(chosen.status()), {}};
   const SystemClock clock;
   const v1::Welcome& welcome = session.welcome();
   std::future<absl::StatusOr<Loaded>> loading =
@@ -140,7 +155,8 @@ Outcome Train(const WorkerOptions& options, absl::StatusOr<std::unique_ptr<Devic
   (*communicator)->set_timeout(kExchangeTimeout);
   abort_target.store(communicator->get());
   SetTime(loaded->when, start.mutable_data_ready());
-  if (absl::Status agreed = AgreeOnDevice(**communicator, options, *device); !agreed.ok()) return {agreed, {}};
+  const absl::StatusOr<Agreement> agreed = Agree(**communicator, options, *chosen);
+  if (!agreed.ok()) return {agreed.status(), {}};
 
   TrainerConfig config{.spec = welcome.spec(),
                        .plan = loaded->plan,
@@ -153,8 +169,8 @@ Outcome Train(const WorkerOptions& options, absl::StatusOr<std::unique_ptr<Devic
                        .initial_weights = std::move(loaded->initial_weights),
                        .start = std::move(start)};
   Outcome outcome;
-  auto trainer = Trainer::Create(std::move(config), device->get(), communicator->get(), loaded->dataset.get(), &session,
-                                 &clock, failpoints);
+  auto trainer = Trainer::Create(std::move(config), chosen->device.get(), communicator->get(), loaded->dataset.get(),
+                                 &session, &clock, failpoints);
   outcome.status = trainer.status();
   if (trainer.ok()) {
     absl::StatusOr<Trainer::Result> result = (*trainer)->Run();
@@ -165,10 +181,13 @@ Outcome Train(const WorkerOptions& options, absl::StatusOr<std::unique_ptr<Devic
   return outcome;
 }
 
-absl::StatusOr<std::unique_ptr<Device>> Choose(const WorkerOptions& options) {
-  LOCKSTEP_ASSIGN_OR_RETURN(ChosenDevice chosen, ChooseDevice(options.device, options.local_rank, options.threads));
+absl::StatusOr<ChosenDevice> Choose(const WorkerOptions& options) {
+  LOCKSTEP_ASSIGN_OR_RETURN(ChosenDevice chosen, ChooseDevice({.wish = options.device,
+                                                               .place = options.place,
+                                                               .share = options.share_devices,
+                                                               .threads = options.threads}));
   if (!chosen.why_cpu.empty()) spdlog::info("rank {}: trains on the CPU: {}", options.rank, chosen.why_cpu);
-  return std::move(chosen.device);
+  return chosen;
 }
 
 v1::Goodbye LastWord(const WorkerOptions& options, const Outcome& outcome) {
@@ -201,7 +220,7 @@ int RunWorker(const WorkerOptions& options) {
     failpoints = std::move(*armed);
   }
   if (!HitFailpoint(failpoints.get(), "worker.start").ok()) return kExitFailed;
-  absl::StatusOr<std::unique_ptr<Device>> device = Choose(options);
+  absl::StatusOr<ChosenDevice> chosen = Choose(options);
   v1::Hello hello;
   hello.set_job_id(options.job_id);
   hello.set_generation(options.generation);
@@ -209,7 +228,7 @@ int RunWorker(const WorkerOptions& options) {
   hello.set_world_size(options.world_size);
   hello.set_host(HostName());
   hello.set_pid(OuterPid());
-  hello.set_device(device.ok() ? (*device)->Description() : "none");
+  hello.set_device(chosen.ok() ? chosen->device->Description() : "none");
 
   std::atomic<Communicator*> abort_target{nullptr};
   std::atomic<bool> lost{false};
@@ -227,7 +246,7 @@ int RunWorker(const WorkerOptions& options) {
   SetTime(SystemClock().WallNow(), start.mutable_connected());
   const TermWatcher on_term([&] { (*session)->AskToStop(StopRequest::kStopWithCheckpoint); });
   const Outcome outcome =
-      Train(options, std::move(device), **session, std::move(start), abort_target, failpoints.get());
+      Train(options, std::move(chosen), **session, std::move(start), abort_target, failpoints.get());
   if (lost.load()) return kExitLost;
   if (!outcome.status.ok()) spdlog::error("rank {}: {}", options.rank, outcome.status.ToString());
   (*session)->Close(LastWord(options, outcome), outcome.status.ok() ? kCloseTimeout : kCloseFailedTimeout);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "worker/device/placement.h"
 #include "worker/train/choose_device.h"
 
 namespace lockstep {
@@ -16,13 +17,15 @@ struct WorkerOptions {
   int64_t generation = 0;
   int threads = 1;
   DeviceWish device = DeviceWish::kAuto;
+  // The job's resources.share_devices.
+  bool share_devices = false;
   // A file of failpoints, or empty.
   std::string failpoints;
   // As mpirun's environment gives them.
   int rank = 0;
   int world_size = 1;
-  // Among those of its host.
-  int local_rank = 0;
+  // Among the ranks of its host.
+  LocalPlace place;
 };
 
 // Exit codes of a worker.

@@ -193,7 +193,10 @@ TEST(Command, SaysWhatTheJobWantsToRunOn) {
   LaunchRequest request{"j", 1, {}, "/run", "unix:/none"};
   EXPECT_THAT(MpirunCommand({.worker = "/w"}, request, "/s"), testing::Contains("--device=auto"));
   request.device = "cuda";
-  EXPECT_THAT(MpirunCommand({.worker = "/w"}, request, "/s"), testing::Contains("--device=cuda"));
+  EXPECT_THAT(MpirunCommand({.worker = "/w"}, request, "/s"),
+              testing::AllOf(testing::Contains("--device=cuda"), testing::Not(testing::Contains("--share-devices"))));
+  request.share_devices = true;
+  EXPECT_THAT(MpirunCommand({.worker = "/w"}, request, "/s"), testing::Contains("--share-devices"));
 }
 
 TEST(Create, SaysWhatIsMissing) {
