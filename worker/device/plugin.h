@@ -13,6 +13,11 @@
 
 namespace lockstep {
 
+namespace nccl {
+// worker/comm/nccl/reduce_ops.h
+class ReduceOps;
+}  // namespace nccl
+
 // One GPU as the plug-in sees it.
 struct GpuInfo {
   // The number that MakeDevice takes: among those that CUDA_VISIBLE_DEVICES leaves.
@@ -50,6 +55,9 @@ struct DevicePlugin {
   absl::StatusOr<std::unique_ptr<Device>> (*make)(int index);
   // The cudaStream_t on which a device that `make` gave does everything; the device keeps it.
   void* (*stream)(const Device& device);
+  // What sums of gradients over NCCL need of such a device, which outlives it; on the thread that made the device.
+  // INTERNAL where the GPU fails.
+  absl::StatusOr<std::unique_ptr<nccl::ReduceOps>> (*reduce_ops)(const Device& device);
 };
 
 // The name of the C function.

@@ -29,7 +29,7 @@ absl::StatusOr<Tensor> Take(Device& device, int64_t elements, std::vector<std::u
   return Tensor{buffers.back()->data(), Shape{elements}, DType::kF32};
 }
 
-// The device's memory is the host's: nothing is copied.
+// The reducer's memory is the device's: nothing is copied.
 class InPlaceSum final : public ReducerSum {
  public:
   using ReducerSum::ReducerSum;
@@ -121,10 +121,14 @@ bool GradientSum::StaysOnDevice(const Device& device, const Communicator& commun
   return !device.host_accessible() && communicator.size() == 1;
 }
 
+std::unique_ptr<GradientSum> GradientSum::InPlace(std::unique_ptr<Reducer> reducer) {
+  return std::make_unique<InPlaceSum>(std::move(reducer));
+}
+
 absl::StatusOr<std::unique_ptr<GradientSum>> GradientSum::Create(Device* device, Communicator* communicator,
                                                                  std::unique_ptr<Reducer> reducer, int shards,
                                                                  int64_t elements) {
-  if (device->host_accessible()) return std::make_unique<InPlaceSum>(std::move(reducer));
+  if (device->host_accessible()) return InPlace(std::move(reducer));
   if (StaysOnDevice(*device, *communicator)) {
     auto sum = std::make_unique<DeviceSum>(std::move(reducer), device);
     LOCKSTEP_RETURN_IF_ERROR(sum->Build(shards, elements));

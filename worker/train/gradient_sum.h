@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -14,6 +15,17 @@
 #include "worker/device/device.h"
 
 namespace lockstep {
+
+// What a reducer is made for.
+struct ReducerNeeds {
+  int shards = 1;
+  int64_t elements = 0;
+  int scalars = 0;
+  // See Reduction in job.proto.
+  bool fastest = false;
+};
+// Makes a reducer whose floats lie in the device's memory.
+using DeviceReducerFactory = std::function<absl::StatusOr<std::unique_ptr<Reducer>>(const ReducerNeeds& needs)>;
 
 // Of the trainer's thread. After an error only the destructor may follow.
 class GradientSum {
@@ -26,6 +38,8 @@ class GradientSum {
   static absl::StatusOr<std::unique_ptr<GradientSum>> Create(Device* device, Communicator* communicator,
                                                              std::unique_ptr<Reducer> reducer, int shards,
                                                              int64_t elements);
+  // What `reducer` holds is the device's memory: gradients are written and added where they lie.
+  static std::unique_ptr<GradientSum> InPlace(std::unique_ptr<Reducer> reducer);
   virtual ~GradientSum() = default;
 
   // Where the device is to write the gradient of the next owned shard: kF32, flat. Shards are produced in order; Commit

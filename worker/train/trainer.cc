@@ -9,8 +9,6 @@
 #include "common/model/input_plan.h"
 #include "common/model/trained_model.h"
 #include "common/status_macros.h"
-#include "worker/comm/fastest_reduce.h"
-#include "worker/comm/tree_reduce.h"
 #include "worker/nn/precision.h"
 #include "worker/train/failure.h"
 #include "worker/train/out_of_memory.h"
@@ -137,22 +135,6 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   LOCKSTEP_ASSIGN_OR_RETURN(state_, keeper_->Restore());
   SetTime(clock_->WallNow(), config_.start.mutable_model_ready());
   reporter_.SetStart(config_.start);
-  return absl::OkStatus();
-}
-
-absl::Status Trainer::MakeReducer(int64_t elements, int scalars) {
-  const int shards = config_.plan.logical_shards;
-  const int64_t reduced = GradientSum::StaysOnDevice(*device_, *communicator_) ? 0 : elements;
-  std::unique_ptr<Reducer> reducer;
-  if (fastest_) {
-    reducer = std::make_unique<FastestReducer>(communicator_, shards, reduced, scalars);
-  } else {
-    LOCKSTEP_ASSIGN_OR_RETURN(auto tree, TreeReducer::Create(communicator_, shards, reduced, scalars));
-    if (sliced_update_) sliced_update_->Use(device_, model_.get(), optimizer_.get(), tree.get());
-    reducer = std::move(tree);
-  }
-  LOCKSTEP_ASSIGN_OR_RETURN(gradients_,
-                            GradientSum::Create(device_, communicator_, std::move(reducer), shards, elements));
   return absl::OkStatus();
 }
 

@@ -53,6 +53,8 @@ struct TrainerConfig {
   lockstep::v1::StartTimes start;
   // See SlicedUpdate. The bits do not depend on it.
   int64_t shared_update_elements = SlicedUpdate::kMinElements;
+  // How several ranks sum on their devices; null: where the device's memory is not the host's, through the host.
+  DeviceReducerFactory device_reducer;
   // Scales the loss as for MIXED_FLOAT16 whatever the precision; for tests. The bits do not depend on it as long as
   // nothing is too large or too small for a float.
   bool scale_loss = false;

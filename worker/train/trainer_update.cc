@@ -1,12 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the trainer does with the sum of the gradients.
+// How the trainer sums gradients, and what it does with the sum.
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <utility>
 
 #include "common/status_macros.h"
+#include "worker/comm/fastest_reduce.h"
+#include "worker/comm/tree_reduce.h"
 #include "worker/train/trainer.h"
 
 namespace lockstep {
+
+absl::Status Trainer::MakeReducer(int64_t elements, int scalars) {
+  const int shards = config_.plan.logical_shards;
+  if (config_.device_reducer && communicator_->size() > 1) {
+    LOCKSTEP_ASSIGN_OR_RETURN(
+        auto on_device,
+        config_.device_reducer({.shards = shards, .elements = elements, .scalars = scalars, .fastest = fastest_}));
+    gradients_ = GradientSum::InPlace(std::move(on_device));
+    return absl::OkStatus();
+  }
+  const int64_t reduced = GradientSum::StaysOnDevice(*device_, *communicator_) ? 0 : elements;
+  std::unique_ptr<Reducer> reducer;
+  if (fastest_) {
+    reducer = std::make_unique<FastestReducer>(communicator_, shards, reduced, scalars);
+  } else {
+    LOCKSTEP_ASSIGN_OR_RETURN(auto tree, TreeReducer::Create(communicator_, shards, reduced, scalars));
+    if (sliced_update_) sliced_update_->Use(device_, model_.get(), optimizer_.get(), tree.get());
+    reducer = std::move(tree);
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(gradients_,
+                            GradientSum::Create(device_, communicator_, std::move(reducer), shards, elements));
+  return absl::OkStatus();
+}
 
 absl::Status Trainer::Apply(int64_t step, const StepPlace& place, bool finite) {
   const Tensor gradient = gradients_->sum();

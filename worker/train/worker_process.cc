@@ -4,13 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <future>
 #include <memory>
 #include <optional>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
@@ -19,11 +19,17 @@
 #include "common/status_macros.h"
 #include "spdlog/spdlog.h"
 #include "worker/comm/mpi/mpi_communicator.h"
+#include "worker/comm/nccl/nccl_api.h"
+#include "worker/comm/nccl/nccl_group.h"
 #include "worker/data/dataset.h"
 #include "worker/device/device.h"
+#include "worker/device/device_loader.h"
 #include "worker/device/placement.h"
+#include "worker/train/abort_switch.h"
 #include "worker/train/choose_device.h"
 #include "worker/train/failure.h"
+#include "worker/train/gpu_group.h"
+#include "worker/train/gpu_sum.h"
 #include "worker/train/session.h"
 #include "worker/train/start_times.h"
 #include "worker/train/term_watcher.h"
@@ -134,13 +140,56 @@ absl::StatusOr<Agreement> Agree(Communicator& communicator, const WorkerOptions&
   return agreed;
 }
 
+// Null: gradients do not go from GPU to GPU, and where they could, the log says why not.
+absl::StatusOr<std::unique_ptr<nccl::NcclGroup>> MeetOverNccl(Communicator& communicator, GrpcSession& session,
+                                                              const SumFacts& facts, nccl::GroupOptions options) {
+  const NcclLoader load = [] { return nccl::LoadNccl(CudaFoldersFirst(), CudaFoldersLast()); };
+  LOCKSTEP_ASSIGN_OR_RETURN(const NcclForAll nccl, LoadNcclForAll(communicator, facts, load));
+  if (nccl.api != nullptr) {
+    spdlog::info("rank {}: gradients go from GPU to GPU over NCCL", options.rank);
+    return MeetOnGpus(session, nccl.api, std::move(options));
+  }
+  if (!nccl.why_staged.empty()) {
+    spdlog::info("rank {}: gradients go through the host: {}", options.rank, nccl.why_staged);
+  }
+  return std::unique_ptr<nccl::NcclGroup>();
+}
+
+// Of the calling thread's GPU.
+absl::StatusOr<std::unique_ptr<nccl::ReduceOps>> ReduceOpsOf(const Device& device) {
+  LOCKSTEP_ASSIGN_OR_RETURN(const DevicePlugin* const plugin, LoadCudaPlugin());
+  return plugin->reduce_ops(device);
+}
+
+// Takes from `loaded` all but the data set.
+TrainerConfig ConfigOf(const WorkerOptions& options, const v1::Welcome& welcome, Loaded& loaded, v1::StartTimes start) {
+  return {.spec = welcome.spec(),
+          .plan = std::move(loaded.plan),
+          .generation = options.generation,
+          .output_dir = welcome.output_dir(),
+          .resume_checkpoint = welcome.resume_checkpoint(),
+          .resume_snapshot = welcome.resume_snapshot(),
+          .first_step = welcome.first_step(),
+          .snapshot_path = welcome.snapshot_path(),
+          .initial_weights = std::move(loaded.initial_weights),
+          .start = std::move(start)};
+}
+
 struct Outcome {
   absl::Status status;
   Trainer::Result result;
 };
 
+// What the trainer has on the GPU is freed next, which would wait for messages that never come.
+void Part(nccl::NcclGroup* gpus, const absl::Status& outcome) {
+  if (gpus == nullptr) return;
+  if (!outcome.ok()) return gpus->Abort();
+  // All that the job wants is done.
+  if (const absl::Status closed = gpus->Close(); !closed.ok()) spdlog::warn("{}", closed.ToString());
+}
+
 Outcome Train(const WorkerOptions& options, absl::StatusOr<ChosenDevice> chosen, GrpcSession& session,
-              v1::StartTimes start, std::atomic<Communicator*>& abort_target, Failpoints* failpoints) {
+              v1::StartTimes start, AbortSwitch& on_lost, Failpoints* failpoints) {
   // Another launch would meet the same machines.
   if (!chosen.ok()) return {Permanent(chosen.status()), {}};
   const SystemClock clock;
@@ -153,21 +202,28 @@ Outcome Train(const WorkerOptions& options, absl::StatusOr<ChosenDevice> chosen,
   if (!communicator.ok()) return {communicator.status(), {}};
   if (!loaded.ok()) return {MayPass(loaded.status()) ? loaded.status() : Permanent(loaded.status()), {}};
   (*communicator)->set_timeout(kExchangeTimeout);
-  abort_target.store(communicator->get());
+  std::unique_ptr<nccl::NcclGroup> gpus;
+  on_lost.Arm([&] { (*communicator)->Abort(); });
+  const absl::Cleanup disarm = [&] { on_lost.Disarm(); };
   SetTime(loaded->when, start.mutable_data_ready());
   const absl::StatusOr<Agreement> agreed = Agree(**communicator, options, *chosen);
   if (!agreed.ok()) return {agreed.status(), {}};
+  const SumFacts facts{.on_gpus = chosen->gpu.has_value(),
+                       .ranks = (*communicator)->size(),
+                       .shards = loaded->plan.logical_shards,
+                       .shared = agreed->shared};
+  auto met = MeetOverNccl(**communicator, session, facts,
+                          {.rank = (*communicator)->rank(),
+                           .size = (*communicator)->size(),
+                           .timeout = kExchangeTimeout,
+                           .clock = &clock,
+                           .given_up = &on_lost.pulled()});
+  if (!met.ok()) return {met.status(), {}};
+  gpus = std::move(*met);
+  if (gpus != nullptr) on_lost.Arm([&] { gpus->Abort(); });
 
-  TrainerConfig config{.spec = welcome.spec(),
-                       .plan = loaded->plan,
-                       .generation = options.generation,
-                       .output_dir = welcome.output_dir(),
-                       .resume_checkpoint = welcome.resume_checkpoint(),
-                       .resume_snapshot = welcome.resume_snapshot(),
-                       .first_step = welcome.first_step(),
-                       .snapshot_path = welcome.snapshot_path(),
-                       .initial_weights = std::move(loaded->initial_weights),
-                       .start = std::move(start)};
+  TrainerConfig config = ConfigOf(options, welcome, *loaded, std::move(start));
+  if (gpus != nullptr) config.device_reducer = OverNccl(gpus.get(), [&] { return ReduceOpsOf(*chosen->device); });
   Outcome outcome;
   auto trainer = Trainer::Create(std::move(config), chosen->device.get(), communicator->get(), loaded->dataset.get(),
                                  &session, &clock, failpoints);
@@ -176,8 +232,8 @@ Outcome Train(const WorkerOptions& options, absl::StatusOr<ChosenDevice> chosen,
     absl::StatusOr<Trainer::Result> result = (*trainer)->Run();
     outcome.status = result.status();
     if (result.ok()) outcome.result = *result;
+    Part(gpus.get(), outcome.status);
   }
-  abort_target.store(nullptr);
   return outcome;
 }
 
@@ -230,12 +286,10 @@ int RunWorker(const WorkerOptions& options) {
   hello.set_pid(OuterPid());
   hello.set_device(chosen.ok() ? chosen->device->Description() : "none");
 
-  std::atomic<Communicator*> abort_target{nullptr};
-  std::atomic<bool> lost{false};
+  AbortSwitch lost;
   const auto on_lost = [&](const std::string& reason) {
     spdlog::error("rank {}: lost the coordinator: {}", options.rank, reason);
-    lost.store(true);
-    if (Communicator* communicator = abort_target.load()) communicator->Abort();
+    lost.Pull();
   };
   absl::StatusOr<std::unique_ptr<GrpcSession>> session =
       GrpcSession::Connect(options.coordinator, std::move(hello), kConnectTimeout, on_lost);
@@ -245,9 +299,8 @@ int RunWorker(const WorkerOptions& options) {
   }
   SetTime(SystemClock().WallNow(), start.mutable_connected());
   const TermWatcher on_term([&] { (*session)->AskToStop(StopRequest::kStopWithCheckpoint); });
-  const Outcome outcome =
-      Train(options, std::move(chosen), **session, std::move(start), abort_target, failpoints.get());
-  if (lost.load()) return kExitLost;
+  const Outcome outcome = Train(options, std::move(chosen), **session, std::move(start), lost, failpoints.get());
+  if (lost.pulled()) return kExitLost;
   if (!outcome.status.ok()) spdlog::error("rank {}: {}", options.rank, outcome.status.ToString());
   (*session)->Close(LastWord(options, outcome), outcome.status.ok() ? kCloseTimeout : kCloseFailedTimeout);
   if (!outcome.status.ok()) return absl::IsAborted(outcome.status) ? kExitLost : kExitFailed;

@@ -23,6 +23,7 @@ TEST(DevicePluginTest, ThePluginLoadsWithoutAGpuAndSaysThatThereIsNone) {
   const std::filesystem::path path = PluginPath();
   const absl::StatusOr<const DevicePlugin*> plugin = OpenPlugin(path);
   ASSERT_TRUE(plugin.ok()) << plugin.status();
+  EXPECT_NE((*plugin)->reduce_ops, nullptr);
   const GpuList list = (*plugin)->list();
   EXPECT_NE(list.runtime, "");
   EXPECT_NE(list.blas, "");

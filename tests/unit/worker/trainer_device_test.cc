@@ -3,14 +3,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
 #include <map>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "google/protobuf/util/json_util.h"
 #include "tests/unit/worker/far_device.h"
 #include "tests/unit/worker/trainer_fixture.h"
+#include "worker/comm/tree_reduce.h"
 
 namespace lockstep {
 namespace {
@@ -47,6 +53,75 @@ class FarTrainerTest : public TrainerTest {
 
 TEST_F(FarTrainerTest, TrainsTheSameBitsWithAnyNumberOfRanks) {
   for (const int ranks : {1, 2, 3, 4}) ExpectAlike(BlobSpec(), ranks);
+}
+
+// As NCCL's: gradients are written and summed in the device's memory, and only scalars on the host.
+class FarReducer final : public Reducer {
+ public:
+  FarReducer(std::unique_ptr<Reducer> host, Device* device, int64_t elements)
+      : host_(std::move(host)),
+        device_(device),
+        buffer_(device->Allocate(static_cast<size_t>(elements) * sizeof(float)).value()),
+        floats_(static_cast<float*>(buffer_->data()), static_cast<size_t>(elements)) {}
+  std::span<float> shard_gradient() override { return floats_; }
+  std::span<double> shard_scalars() override { return host_->shard_scalars(); }
+  void CommitShard() override {
+    device_->CopyToHost(host_->shard_gradient().data(), floats_.data(), floats_.size_bytes());
+    host_->CommitShard();
+  }
+  absl::Status Finish() override {
+    const absl::Status finished = host_->Finish();
+    device_->CopyFromHost(floats_.data(), host_->sum().data(), floats_.size_bytes());
+    return finished;
+  }
+  std::span<float> sum() override { return floats_; }
+  std::span<const double> scalar_sums() const override { return host_->scalar_sums(); }
+  // As where NCCL adds: nobody has looked.
+  std::optional<bool> finite() const override { return std::nullopt; }
+
+ private:
+  std::unique_ptr<Reducer> host_;
+  Device* device_;
+  std::unique_ptr<Buffer> buffer_;
+  std::span<float> floats_;
+};
+
+TEST_F(FarTrainerTest, AReducerOnTheDeviceGivesTheSameBits) {
+  std::atomic<int> made = 0, fastest = 0;
+  TrainOptions options;
+  options.device_reducer = [&](Device* device, Communicator* communicator) -> DeviceReducerFactory {
+    return [&, device, communicator](const ReducerNeeds& needs) -> absl::StatusOr<std::unique_ptr<Reducer>> {
+      ++made;
+      if (needs.fastest) ++fastest;
+      EXPECT_EQ(needs.shards, 4);
+      auto host = TreeReducer::Create(communicator, needs.shards, needs.elements, needs.scalars);
+      if (!host.ok()) return host.status();
+      return std::make_unique<FarReducer>(std::move(*host), device, needs.elements);
+    };
+  };
+  const Outcome near = Train(1, "near");
+  // One rank needs nobody to sum with.
+  for (const int ranks : {1, 2, 3, 4}) {
+    made = 0;
+    const Outcome far = TrainFar(ranks, "far", options);
+    ASSERT_TRUE(far.status.ok()) << far.status;
+    EXPECT_EQ(made, ranks == 1 ? 0 : ranks);
+    EXPECT_EQ(far.model_sha256, near.model_sha256) << ranks << " ranks";
+  }
+  EXPECT_EQ(fastest, 0);
+  options.spec.mutable_training()->set_reduction(v1::REDUCTION_FASTEST);
+  EXPECT_TRUE(TrainFar(2, "fastest", options).status.ok());
+  EXPECT_EQ(fastest, 2);
+}
+
+TEST_F(FarTrainerTest, AReducerThatCannotBeMadeEndsTheRank) {
+  TrainOptions options;
+  options.device_reducer = [](Device*, Communicator*) -> DeviceReducerFactory {
+    return [](const ReducerNeeds&) -> absl::StatusOr<std::unique_ptr<Reducer>> {
+      return absl::ResourceExhaustedError("not enough GPU memory for the reduction");
+    };
+  };
+  EXPECT_THAT(std::string(TrainFar(2, "far", options).status.message()), HasSubstr("GPU memory for the reduction"));
 }
 
 TEST_F(FarTrainerTest, OneShardIsNotAddedToAnything) {

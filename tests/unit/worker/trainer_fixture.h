@@ -172,6 +172,8 @@ struct TrainOptions {
   std::function<std::unique_ptr<Dataset>()> dataset;
   // Each rank's own; null: the CPU.
   std::function<std::unique_ptr<Device>()> device;
+  // See TrainerConfig; null: none.
+  std::function<DeviceReducerFactory(Device*, Communicator*)> device_reducer;
 };
 
 // 32 steps an epoch, 96 in all.
@@ -292,6 +294,7 @@ class TrainerTest : public ::testing::Test {
                          // Small networks too, so that tests are quick.
                          .shared_update_elements = 0,
                          .scale_loss = options.scale_loss};
+    if (options.device_reducer) config.device_reducer = options.device_reducer(device.get(), &communicator);
     auto trainer =
         Trainer::Create(std::move(config), device.get(), &communicator, dataset.get(), &link, &clock, failpoints.get());
     if (!trainer.ok()) return trainer.status();

@@ -87,7 +87,10 @@ int NcclGroup::Look() {
 absl::Status NcclGroup::Settle(const char* what, int result) {
   const auto deadline = options_.clock->Now() + options_.timeout;
   for (int looks = 0; result == kSuccess || result == kInProgress; ++looks) {
-    if (aborted()) return Aborted(what);
+    if (given_up()) {
+      Abort();
+      return Aborted(what);
+    }
     result = Look();
     if (result == kSuccess) return aborted() ? Aborted(what) : absl::OkStatus();
     if (result == kInProgress && options_.clock->Now() > deadline) return TimedOut(what);

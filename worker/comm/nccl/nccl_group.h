@@ -25,6 +25,8 @@ struct GroupOptions {
   std::chrono::milliseconds timeout{600'000};
   // Outlives the group.
   const Clock* clock = nullptr;
+  // Becomes true: as Abort, also while the ranks still meet. Outlives the group; null: nobody asks.
+  const std::atomic<bool>* given_up = nullptr;
   // Between two looks; null: lets others run, and sleeps a moment after many. For tests.
   std::function<void()> pause;
 };
@@ -71,6 +73,7 @@ class NcclGroup {
   absl::Status Failed(const char* what, int result);
   absl::Status TimedOut(const char* what);
   absl::Status Aborted(const char* what) const;
+  bool given_up() const { return aborted() || (options_.given_up != nullptr && *options_.given_up); }
   void Pause(int looks) const;
 
   const NcclApi* const api_;

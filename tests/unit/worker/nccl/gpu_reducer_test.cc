@@ -8,29 +8,11 @@
 #include <limits>
 #include <utility>
 
+#include "tests/unit/worker/nccl/borrowed_ops.h"
 #include "tests/unit/worker/nccl/fake_nccl.h"
 
 namespace lockstep::nccl {
 namespace {
-
-// A rank's ops, which a reducer may own.
-class Borrowed final : public ReduceOps {
- public:
-  explicit Borrowed(ReduceOps& ops) : ops_(ops) {}
-  Stream stream(Lane lane) const override { return ops_.stream(lane); }
-  absl::StatusOr<void*> Allocate(size_t bytes) override { return ops_.Allocate(bytes); }
-  absl::StatusOr<void*> AllocateHost(size_t bytes) override { return ops_.AllocateHost(bytes); }
-  void Copy(Lane lane, void* to, const void* from, size_t bytes) override { ops_.Copy(lane, to, from, bytes); }
-  void Order(Lane first, Lane second) override { ops_.Order(first, second); }
-  void Zero(Lane lane, void* data, size_t bytes) override { ops_.Zero(lane, data, bytes); }
-  void Add(Lane lane, const TreeAdd<float>& args) override { ops_.Add(lane, args); }
-  void Add(Lane lane, const TreeAdd<double>& args) override { ops_.Add(lane, args); }
-  void Mark(Lane lane) override { ops_.Mark(lane); }
-  absl::StatusOr<bool> Reached() override { return ops_.Reached(); }
-
- private:
-  ReduceOps& ops_;
-};
 
 TEST(GpuReducerTest, TheHostWritesScalarsAndReadsTheirSums) {
   FakeGpus gpus(1);
@@ -39,8 +21,8 @@ TEST(GpuReducerTest, TheHostWritesScalarsAndReadsTheirSums) {
   auto group = NcclGroup::Join(&FakeGpus::Api(), *NcclGroup::MakeId(FakeGpus::Api()), {.clock = &clock});
   ASSERT_TRUE(group.ok()) << group.status();
   for (NcclGroup* const of : {static_cast<NcclGroup*>(nullptr), group->get()}) {
-    auto made =
-        GpuReducer::Create(of, std::make_unique<Borrowed>(gpus.ops(0)), {.shards = 4, .elements = 100, .scalars = 2});
+    auto made = GpuReducer::Create(of, std::make_unique<BorrowedOps>(gpus.ops(0)),
+                                   {.shards = 4, .elements = 100, .scalars = 2});
     ASSERT_TRUE(made.ok()) << made.status();
     GpuReducer& reducer = **made;
     for (int step = 0; step < 3; ++step) {
@@ -67,7 +49,7 @@ TEST(GpuReducerTest, TheHostWritesScalarsAndReadsTheirSums) {
 TEST(GpuReducerTest, NobodyLooksWhereNothingIsAdded) {
   FakeGpus gpus(1);
   gpus.plays_when_asked = true;
-  auto reducer = *GpuReducer::Create(nullptr, std::make_unique<Borrowed>(gpus.ops(0)),
+  auto reducer = *GpuReducer::Create(nullptr, std::make_unique<BorrowedOps>(gpus.ops(0)),
                                      {.shards = 1, .elements = 10, .scalars = 1});
   reducer->shard_scalars()[0] = 7;
   reducer->CommitShard();
@@ -83,7 +65,7 @@ TEST(GpuReducerTest, APeersFailureEndsTheStep) {
   auto group = NcclGroup::Join(&FakeGpus::Api(), *NcclGroup::MakeId(FakeGpus::Api()),
                                {.rank = 0, .size = 2, .clock = &clock, .pause = [] {}});
   ASSERT_TRUE(group.ok());
-  auto reducer = *GpuReducer::Create(group->get(), std::make_unique<Borrowed>(gpus.ops(0)),
+  auto reducer = *GpuReducer::Create(group->get(), std::make_unique<BorrowedOps>(gpus.ops(0)),
                                      {.shards = 2, .elements = 10, .scalars = 1});
   gpus.async_error = kRemoteError;
   reducer->CommitShard();

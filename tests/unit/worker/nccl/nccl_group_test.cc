@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "tests/unit/worker/nccl/fake_nccl.h"
 
 namespace lockstep::nccl {
@@ -42,6 +44,17 @@ TEST_F(NcclGroupTest, MeetsWithoutBlockingAndParts) {
 TEST_F(NcclGroupTest, AnIdOfAnotherLengthIsRefused) {
   const auto group = NcclGroup::Join(&FakeGpus::Api(), "short", Options());
   EXPECT_EQ(group.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(NcclGroupTest, WhoIsToldToGiveUpDoesNotWaitForTheOthersToCome) {
+  gpus_.busy_looks = 1000;
+  std::atomic<bool> given_up{false};
+  GroupOptions options = Options();
+  options.given_up = &given_up;
+  on_pause_ = [&] { given_up = true; };
+  const auto group = NcclGroup::Join(&FakeGpus::Api(), *NcclGroup::MakeId(FakeGpus::Api()), options);
+  EXPECT_EQ(group.status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(gpus_.aborts, 1);
 }
 
 TEST_F(NcclGroupTest, RanksThatDoNotComeAreNotAwaitedForEver) {
