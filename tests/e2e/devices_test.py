@@ -55,7 +55,7 @@ class DevicesTest(unittest.TestCase):
 
             failed = coordinator.wait(coordinator.submit(self.spec("on-cuda", "DEVICE_CUDA")), seconds=30)
             self.assertEqual(failed["state"], "JOB_STATE_FAILED")
-            self.assertIn("the job asks for a GPU (resources.device is DEVICE_CUDA), but ", failed["reason"])
+            self.assertIn("the job asks for GPUs (resources.device is DEVICE_CUDA): ", failed["reason"])
             # Once, and not again and again: the next launch would meet the same machine.
             self.assertEqual(int(failed.get("restarts", 0)), 0)
 
@@ -67,7 +67,7 @@ class DevicesTest(unittest.TestCase):
             path.write_text(json.dumps(spec))
             refused = coordinator.cli("submit", path, check=False)
             self.assertEqual(refused.returncode, 2, refused.stderr)
-            self.assertIn("TF32 is of GPUs alone", refused.stderr)
+            self.assertIn("PRECISION_TF32 is for GPUs alone", refused.stderr)
 
 
 if __name__ == "__main__":
