@@ -24,41 +24,13 @@ float TreeSum(int level, int index, int64_t i) {
   return TreeSum(level - 1, 2 * index, i) + TreeSum(level - 1, 2 * index + 1, i);
 }
 
-// False where a bit differs.
-bool Check(Communicator& communicator, int shards, int64_t elements, int steps) {
-  auto made = TreeReducer::Create(&communicator, shards, elements, 1);
-  if (!made.ok()) return false;
-  TreeReducer& reducer = **made;
+// False where an element of the sum of `shards` gradients is not bit for bit what is expected. value(shard, i) is a
+// gradient's element, expected(i) one of the sum.
+template <typename Gradient, typename Expected>
+bool Sums(Reducer& reducer, const Communicator& communicator, int shards, int64_t elements, Gradient value,
+          Expected expected) {
   const ShardRange owned = OwnedShards(communicator.rank(), communicator.size(), shards);
-  for (int step = 0; step < steps; ++step) {
-    for (int shard = owned.first; shard < owned.end; ++shard) {
-      const std::span<float> gradient = reducer.shard_gradient();
-      for (int64_t i = 0; i < elements; ++i) gradient[static_cast<size_t>(i)] = Value(shard, i);
-      reducer.shard_scalars()[0] = 1;
-      reducer.CommitShard();
-    }
-    if (absl::Status s = reducer.Finish(); !s.ok()) {
-      std::fprintf(stderr, "rank %d: %s\n", communicator.rank(), s.ToString().c_str());
-      return false;
-    }
-  }
-  for (int64_t i = 0; i < elements; ++i) {
-    const float expected = TreeSum(std::countr_zero(static_cast<unsigned>(shards)), 0, i);
-    if (std::memcmp(&expected, &reducer.sum()[static_cast<size_t>(i)], sizeof(float)) != 0) {
-      std::fprintf(stderr, "rank %d: %d shards, %ld elements: element %ld differs\n", communicator.rank(), shards,
-                   static_cast<long>(elements), static_cast<long>(i));
-      return false;
-    }
-  }
-  return reducer.scalar_sums()[0] == shards;
-}
-
-// MPI's own sum: as exact as numbers allow whose sum is the same in any order, and alike on all ranks.
-bool CheckFastest(Communicator& communicator, int shards, int64_t elements, int steps) {
-  FastestReducer reducer(&communicator, shards, elements, 1);
-  const ShardRange owned = OwnedShards(communicator.rank(), communicator.size(), shards);
-  const auto value = [](int shard, int64_t i) { return static_cast<float>((i + shard) % 1000); };
-  for (int step = 0; step < steps; ++step) {
+  for (int step = 0; step < 3; ++step) {
     for (int shard = owned.first; shard < owned.end; ++shard) {
       const std::span<float> gradient = reducer.shard_gradient();
       for (int64_t i = 0; i < elements; ++i) gradient[static_cast<size_t>(i)] = value(shard, i);
@@ -71,15 +43,32 @@ bool CheckFastest(Communicator& communicator, int shards, int64_t elements, int 
     }
   }
   for (int64_t i = 0; i < elements; ++i) {
-    float expected = 0;
-    for (int shard = 0; shard < shards; ++shard) expected += value(shard, i);
-    if (reducer.sum()[static_cast<size_t>(i)] != expected) {
-      std::fprintf(stderr, "rank %d: the fastest sum of element %ld is wrong\n", communicator.rank(),
-                   static_cast<long>(i));
+    const float wanted = expected(i);
+    if (std::memcmp(&wanted, &reducer.sum()[static_cast<size_t>(i)], sizeof(float)) != 0) {
+      std::fprintf(stderr, "rank %d: %d shards, %ld elements: element %ld differs\n", communicator.rank(), shards,
+                   static_cast<long>(elements), static_cast<long>(i));
       return false;
     }
   }
   return reducer.scalar_sums()[0] == shards && reducer.finite() == true;
+}
+
+bool Check(Communicator& communicator, int shards, int64_t elements) {
+  auto reducer = TreeReducer::Create(&communicator, shards, elements, 1);
+  return reducer.ok() && Sums(**reducer, communicator, shards, elements, Value, [&](int64_t i) {
+           return TreeSum(std::countr_zero(static_cast<unsigned>(shards)), 0, i);
+         });
+}
+
+// MPI's own sum, of whole numbers, whose sum is the same in any order.
+bool CheckFastest(Communicator& communicator, int shards, int64_t elements) {
+  FastestReducer reducer(&communicator, shards, elements, 1);
+  const auto value = [](int shard, int64_t i) { return static_cast<float>((i + shard) % 1000); };
+  return Sums(reducer, communicator, shards, elements, value, [&](int64_t i) {
+    float sum = 0;
+    for (int shard = 0; shard < shards; ++shard) sum += value(shard, i);
+    return sum;
+  });
 }
 
 int Main(int ranks_per_host) {
@@ -90,7 +79,7 @@ int Main(int ranks_per_host) {
   bool good = true;
   for (int shards : {4, 8, 16}) {
     for (int64_t elements : {1, 17, 4096, 300'001}) {
-      good = good && Check(**communicator, shards, elements, 3) && CheckFastest(**communicator, shards, elements, 3);
+      good = good && Check(**communicator, shards, elements) && CheckFastest(**communicator, shards, elements);
     }
   }
   if (!good) return 1;
