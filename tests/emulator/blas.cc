@@ -7,6 +7,10 @@
 #include <cstring>
 #include <new>
 
+#include "tests/emulator/capture.h"
+
+using lockstep::emulated::Enqueue;
+
 namespace {
 
 struct Layout {
@@ -152,12 +156,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
                               const void* c, cublasLtMatrixLayout_t, void* d, cublasLtMatrixLayout_t ld,
                               const cublasLtMatmulAlgo_t*, void*, size_t, cudaStream_t) {
   if (c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
+  // As of now: descriptions and factors are the caller's again on return.
+  const auto multiply = [&]<typename T>(T* out) {
+    Enqueue([product = Of(product), left = Of(la), right = Of(lb), result = Of(ld), a, b, out,
+             one = *static_cast<const T*>(alpha),
+             kept = *static_cast<const T*>(beta)] { Multiply(product, one, a, left, b, right, kept, out, result); });
+  };
   if (Of(ld).type == CUDA_R_64F) {
-    Multiply(Of(product), *static_cast<const double*>(alpha), a, Of(la), b, Of(lb), *static_cast<const double*>(beta),
-             static_cast<double*>(d), Of(ld));
+    multiply(static_cast<double*>(d));
   } else {
-    Multiply(Of(product), *static_cast<const float*>(alpha), a, Of(la), b, Of(lb), *static_cast<const float*>(beta),
-             static_cast<float*>(d), Of(ld));
+    multiply(static_cast<float*>(d));
   }
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -24,7 +24,7 @@ def emulate(text):
         end = closing(text, match.end())
         arguments = text[match.end() : end - 1]
         out.append(text[at : match.start()])
-        out.append(f"::lockstep::emulated::Launch({match['config']}, [&] {{ {match['kernel']}({arguments}); }})")
+        out.append(f"::lockstep::emulated::Launch({match['config']}, [=] {{ {match['kernel']}({arguments}); }})")
         at = end
     return '#include "tests/emulator/emulated.h"\n' + "".join(out) + text[at:]
 

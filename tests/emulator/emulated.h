@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <functional>
 
+#include "tests/emulator/capture.h"
+
 #undef __global__
 #undef __device__
 #undef __host__
@@ -42,7 +44,7 @@ bool AllOfWarp(bool value);
 // What emulate.py makes of <<<grid, block, shared, stream>>>.
 template <typename Kernel>
 void Launch(dim3 grid, dim3 block, size_t, cudaStream_t, const Kernel& kernel) {
-  Launch(grid, block, std::function<void()>(kernel));
+  Enqueue([=] { Launch(grid, block, std::function<void()>(kernel)); });
 }
 
 }  // namespace lockstep::emulated

@@ -4,12 +4,35 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace lockstep {
+
+// The same sum where all of it lies in a device's memory and is only enqueued, nothing waits: for steps that the device
+// records. Shards and errors: as for Reducer.
+class EnqueuedReducer {
+ public:
+  virtual ~EnqueuedReducer() = default;
+  // Where the next owned shard is to be written: floats, and doubles that are not zeroed. The same addresses in every
+  // step.
+  virtual float* shard_gradient() const = 0;
+  virtual double* shard_scalars() const = 0;
+  virtual absl::Status CommitShard() = 0;
+  virtual absl::Status Finish() = 0;
+  // The sums, until the next step's first shard is written. The gradient may be changed.
+  virtual float* sum() const = 0;
+  virtual const double* scalar_sums() const = 0;
+  // 0: there is neither an infinity nor a NaN in the sum, on any rank. Null: nobody has looked.
+  virtual const double* not_finite() const = 0;
+  // Waits until `reached` says so, or until another rank cannot be waited for: then what it gave up by. Returns at once
+  // where there are no others.
+  virtual absl::Status Await(const std::function<absl::StatusOr<bool>()>& reached) = 0;
+};
 
 // Of one thread. After an error of any call only the destructor may follow.
 class Reducer {
@@ -30,6 +53,9 @@ class Reducer {
   // No infinity or NaN is in the gradient's sum, on any rank; the same everywhere. Nothing: there was nothing to be
   // added (one rank and one shard), so nobody has looked.
   virtual std::optional<bool> finite() const = 0;
+
+  // The same without the host, between the same steps on all ranks; null: there is no such way.
+  virtual EnqueuedReducer* enqueued() { return nullptr; }
 };
 
 }  // namespace lockstep

@@ -161,6 +161,15 @@ class Buffer {
   virtual size_t bytes() const = 0;
 };
 
+// worker/device/step_recorder.h
+class StepRecorder;
+// worker/device/uploads.h
+class Uploads;
+
+// The streams of random numbers of neighbouring steps are 2^kStepShift apart: stream = step << kStepShift | what the
+// caller tells apart in a step.
+inline constexpr int kStepShift = 16;
+
 class Device {
  public:
   virtual ~Device() = default;
@@ -179,6 +188,10 @@ class Device {
   virtual void Synchronize() = 0;
   // True: device pointers may be used by the host directly once Synchronize has returned.
   virtual bool host_accessible() const = 0;
+  // Does steps again without the host; the device's own. Null: it cannot.
+  virtual StepRecorder* recorder() { return nullptr; }
+  // Copies beside its other work; the device's own. Not null unless host_accessible.
+  virtual Uploads* uploads() { return nullptr; }
 
   // to = from: as many bytes, of any type.
   virtual void Copy(Tensor from, Tensor to) = 0;
@@ -273,7 +286,8 @@ class Device {
 
   // y[i, j] = x[i, j] * mask / (1 - rate), where mask draws element (first_row + i) * width + j of the
   // stream: it depends on the sample's place in the global batch, never on the rank. Backward is the
-  // same call on the gradient. x, y: [rows, width]; y may alias x.
+  // same call on the gradient. x, y: [rows, width]; y may alias x. The stream is one of a step's (kStepShift): a
+  // recorded call draws from that of the step that is run.
   virtual void Dropout(Tensor x, double rate, const RngStream& stream, int64_t first_row, Tensor y) = 0;
 
   // The losses. sum: kF64 [1] adds the rows' losses, rows in order; the gradient is of scale * that sum;

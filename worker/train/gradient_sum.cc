@@ -22,11 +22,12 @@ class ReducerSum : public GradientSum {
   std::unique_ptr<Reducer> reducer_;
 };
 
-absl::StatusOr<Tensor> Take(Device& device, int64_t elements, std::vector<std::unique_ptr<Buffer>>& buffers) {
+absl::StatusOr<Tensor> Take(Device& device, int64_t elements, DType type,
+                            std::vector<std::unique_ptr<Buffer>>& buffers) {
   LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer,
-                            device.Allocate(static_cast<size_t>(elements) * sizeof(float)));
+                            device.Allocate(static_cast<size_t>(elements) * SizeOf(type)));
   buffers.push_back(std::move(buffer));
-  return Tensor{buffers.back()->data(), Shape{elements}, DType::kF32};
+  return Tensor{buffers.back()->data(), Shape{elements}, type};
 }
 
 // The reducer's memory is the device's: nothing is copied.
@@ -38,6 +39,7 @@ class InPlaceSum final : public ReducerSum {
   absl::Status Finish() override { return reducer_->Finish(); }
   Tensor sum() override { return View(reducer_->sum()); }
   std::optional<bool> finite() const override { return reducer_->finite(); }
+  EnqueuedReducer* enqueued() override { return reducer_->enqueued(); }
 
  private:
   static Tensor View(std::span<float> values) {
@@ -50,7 +52,7 @@ class StagedSum final : public ReducerSum {
  public:
   StagedSum(std::unique_ptr<Reducer> reducer, Device* device) : ReducerSum(std::move(reducer)), device_(device) {}
   absl::Status Build(int64_t elements) {
-    LOCKSTEP_ASSIGN_OR_RETURN(gradient_, Take(*device_, elements, buffers_));
+    LOCKSTEP_ASSIGN_OR_RETURN(gradient_, Take(*device_, elements, DType::kF32, buffers_));
     return absl::OkStatus();
   }
   Tensor shard_gradient() override { return gradient_; }
@@ -65,6 +67,7 @@ class StagedSum final : public ReducerSum {
   }
   Tensor sum() override { return gradient_; }
   std::optional<bool> finite() const override { return reducer_->finite(); }
+  EnqueuedReducer* enqueued() override { return nullptr; }
 
  private:
   Device* device_;
@@ -72,23 +75,23 @@ class StagedSum final : public ReducerSum {
   Tensor gradient_;
 };
 
-// One rank with memory of its own: the device adds its shards as the tree does, and they never leave it.
-class DeviceSum final : public ReducerSum {
+// Arrays that a device adds as the canonical tree does.
+class DeviceTree {
  public:
-  DeviceSum(std::unique_ptr<Reducer> reducer, Device* device) : ReducerSum(std::move(reducer)), device_(device) {}
-  absl::Status Build(int shards, int64_t elements) {
+  explicit DeviceTree(Device* device) : device_(device) {}
+  absl::Status Build(int shards, int64_t elements, DType type) {
     // A tree of 2^d shards is added with d + 1 places: one for each level that waits for its sibling.
     int places = 1;
     for (int left = shards; left > 1; left /= 2) ++places;
     for (int i = 0; i < places; ++i) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const Tensor place, Take(*device_, elements, buffers_));
+      LOCKSTEP_ASSIGN_OR_RETURN(const Tensor place, Take(*device_, elements, type, buffers_));
       places_.push_back(place);
     }
     return absl::OkStatus();
   }
-  Tensor shard_gradient() override { return places_[stack_.size()]; }
-  void Commit() override {
-    reducer_->CommitShard();
+  // Of the next shard.
+  Tensor next() const { return places_[stack_.size()]; }
+  void Commit() {
     stack_.push_back({0, next_shard_++});
     while (stack_.size() >= 2 && Siblings(stack_[stack_.size() - 2], stack_.back())) {
       const Tensor left = places_[stack_.size() - 2], right = places_[stack_.size() - 1];
@@ -97,14 +100,11 @@ class DeviceSum final : public ReducerSum {
       stack_.back() = {stack_.back().level + 1, stack_.back().index / 2};
     }
   }
-  absl::Status Finish() override {
+  void Finish() {
     stack_.clear();
     next_shard_ = 0;
-    return reducer_->Finish();
   }
-  Tensor sum() override { return places_.front(); }
-  // Nobody has looked.
-  std::optional<bool> finite() const override { return std::nullopt; }
+  Tensor sum() const { return places_.front(); }
 
  private:
   Device* device_;
@@ -113,6 +113,61 @@ class DeviceSum final : public ReducerSum {
   std::vector<Tensor> places_;
   std::vector<TreeNode> stack_;
   int next_shard_ = 0;
+};
+
+// One rank with memory of its own: the device adds its shards as the tree does, and they never leave it.
+class DeviceSum final : public ReducerSum {
+ public:
+  DeviceSum(std::unique_ptr<Reducer> reducer, Device* device)
+      : ReducerSum(std::move(reducer)), gradients_(device), scalars_(device) {}
+  absl::Status Build(int shards, int64_t elements, int scalars) {
+    LOCKSTEP_RETURN_IF_ERROR(gradients_.Build(shards, elements, DType::kF32));
+    return scalars_.Build(shards, scalars, DType::kF64);
+  }
+  Tensor shard_gradient() override { return gradients_.next(); }
+  void Commit() override {
+    reducer_->CommitShard();
+    gradients_.Commit();
+  }
+  absl::Status Finish() override {
+    gradients_.Finish();
+    return reducer_->Finish();
+  }
+  Tensor sum() override { return gradients_.sum(); }
+  // Nobody has looked.
+  std::optional<bool> finite() const override { return std::nullopt; }
+  EnqueuedReducer* enqueued() override { return &enqueued_; }
+
+ private:
+  class Enqueued final : public EnqueuedReducer {
+   public:
+    explicit Enqueued(DeviceSum* sum) : gradients_(&sum->gradients_), scalars_(&sum->scalars_) {}
+    float* shard_gradient() const override { return gradients_->next().as<float>(); }
+    double* shard_scalars() const override { return scalars_->next().as<double>(); }
+    absl::Status CommitShard() override {
+      gradients_->Commit();
+      scalars_->Commit();
+      return absl::OkStatus();
+    }
+    absl::Status Finish() override {
+      gradients_->Finish();
+      scalars_->Finish();
+      return absl::OkStatus();
+    }
+    float* sum() const override { return gradients_->sum().as<float>(); }
+    const double* scalar_sums() const override { return scalars_->sum().as<double>(); }
+    const double* not_finite() const override { return nullptr; }
+    absl::Status Await(const std::function<absl::StatusOr<bool>()>&) override { return absl::OkStatus(); }
+
+   private:
+    DeviceTree* gradients_;
+    DeviceTree* scalars_;
+  };
+
+  DeviceTree gradients_;
+  // Of recorded steps; the host has the reducer's.
+  DeviceTree scalars_;
+  Enqueued enqueued_{this};
 };
 
 }  // namespace
@@ -127,11 +182,11 @@ std::unique_ptr<GradientSum> GradientSum::InPlace(std::unique_ptr<Reducer> reduc
 
 absl::StatusOr<std::unique_ptr<GradientSum>> GradientSum::Create(Device* device, Communicator* communicator,
                                                                  std::unique_ptr<Reducer> reducer, int shards,
-                                                                 int64_t elements) {
+                                                                 int64_t elements, int scalars) {
   if (device->host_accessible()) return InPlace(std::move(reducer));
   if (StaysOnDevice(*device, *communicator)) {
     auto sum = std::make_unique<DeviceSum>(std::move(reducer), device);
-    LOCKSTEP_RETURN_IF_ERROR(sum->Build(shards, elements));
+    LOCKSTEP_RETURN_IF_ERROR(sum->Build(shards, elements, scalars));
     return sum;
   }
   auto sum = std::make_unique<StagedSum>(std::move(reducer), device);

@@ -32,12 +32,12 @@ class GradientSum {
  public:
   // The device adds by itself, and gradients never leave it: one rank, whose memory is not the host's.
   static bool StaysOnDevice(const Device& device, const Communicator& communicator);
-  // For gradients of `elements` floats of each of `shards` shards. `reducer`: of as many shards and elements, but of
-  // none where StaysOnDevice; it adds the scalars then, and the device adds as the canonical tree. Pointers outlive it.
-  // RESOURCE_EXHAUSTED where the device's memory is short.
+  // For gradients of `elements` floats and `scalars` doubles of each of `shards` shards. `reducer`: of as many shards
+  // and elements, but of none where StaysOnDevice; it adds the scalars then, and the device adds as the canonical tree.
+  // Pointers outlive it. RESOURCE_EXHAUSTED where the device's memory is short.
   static absl::StatusOr<std::unique_ptr<GradientSum>> Create(Device* device, Communicator* communicator,
                                                              std::unique_ptr<Reducer> reducer, int shards,
-                                                             int64_t elements);
+                                                             int64_t elements, int scalars);
   // What `reducer` holds is the device's memory: gradients are written and added where they lie.
   static std::unique_ptr<GradientSum> InPlace(std::unique_ptr<Reducer> reducer);
   virtual ~GradientSum() = default;
@@ -56,6 +56,9 @@ class GradientSum {
   virtual std::span<const double> scalar_sums() const = 0;
   // See Reducer::finite.
   virtual std::optional<bool> finite() const = 0;
+
+  // For steps that the device records; see Reducer::enqueued.
+  virtual EnqueuedReducer* enqueued() = 0;
 };
 
 }  // namespace lockstep

@@ -27,6 +27,10 @@ double LossScale::Scale(std::span<const double> state) {
   return std::min(std::exp2(std::floor(std::log2(scale))), kMax);
 }
 
+int64_t LossScale::StepsUntilGrowth(std::span<const double> state) const {
+  return std::max<int64_t>(1, static_cast<int64_t>(growth_steps_ - state[kSteps]));
+}
+
 void LossScale::Observe(bool finite, std::span<double> state) const {
   const double scale = Scale(state);
   if (!finite) {

@@ -30,6 +30,8 @@ class LossScale {
   static double Scale(std::span<const double> state);
   // True: a step whose gradient is not finite is left out and the scale made smaller, no more.
   static bool CanShrink(std::span<const double> state) { return Scale(state) > kMin; }
+  // Finite steps after which the scale grows, at least 1.
+  int64_t StepsUntilGrowth(std::span<const double> state) const;
   // A step's gradient was finite, or not and the step was left out. Changes `state`. Allocates nothing.
   void Observe(bool finite, std::span<double> state) const;
 

@@ -2,6 +2,7 @@
 #include "worker/train/reporter.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "worker/train/start_times.h"
 
@@ -35,8 +36,7 @@ void Reporter::Begin(int64_t step) {
   steps_ = 0;
   rows_ = 0;
   std::ranges::fill(sums_, 0.0);
-  seconds_ = {};
-  timed_steps_ = 0;
+  fresh_times_ = true;
 }
 
 bool Reporter::WantsTimes() const { return until_timed_ == 0; }
@@ -49,8 +49,12 @@ void Reporter::AddStep(std::span<const double> sums, int64_t rows, const StepSec
   state.rows += rows;
   ++state.steps;
   if (seconds == nullptr) {
-    --until_timed_;
+    if (until_timed_ > 0) --until_timed_;
     return;
+  }
+  if (std::exchange(fresh_times_, false)) {
+    seconds_ = {};
+    timed_steps_ = 0;
   }
   ++timed_steps_;
   until_timed_ = seconds->total() < kShortStep ? kShortStepsPerTimed - 1 : 0;
@@ -61,6 +65,10 @@ void Reporter::AddStep(std::span<const double> sums, int64_t rows, const StepSec
   seconds_.backward += seconds->backward;
   seconds_.allreduce += seconds->allreduce;
   seconds_.optimizer += seconds->optimizer;
+}
+
+void Reporter::AddRun(double seconds, int64_t steps) {
+  newest_[newest_count_++ % newest_.size()] = static_cast<float>(seconds / static_cast<double>(steps));
 }
 
 bool Reporter::Due(double at_least_seconds) const {

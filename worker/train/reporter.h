@@ -48,6 +48,8 @@ class Reporter {
   // One step is done. `sums`: the objective's; empty, with `rows` 0, for a step that was not applied. `seconds`: null
   // where it was not timed. Adds to the range and to the epoch in `state`. Allocates nothing.
   void AddStep(std::span<const double> sums, int64_t rows, const StepSeconds* seconds, TrainerState& state);
+  // So many steps, which AddStep was told of without their times, took so long together.
+  void AddRun(double seconds, int64_t steps);
   // True where a range is long enough to be committed: a fifth of a second, or `at_least_seconds`.
   bool Due(double at_least_seconds = 0) const;
   // 99th percentile of the newest steps' times; 0 before the first one.
@@ -65,9 +67,10 @@ class Reporter {
   int64_t steps_ = 0;
   int64_t rows_ = 0;
   std::vector<double> sums_;
-  // Of the steps that were timed.
+  // Of the steps that were timed; of an earlier range where this one has none.
   StepSeconds seconds_;
   int64_t timed_steps_ = 0;
+  bool fresh_times_ = true;
   int64_t until_timed_ = 0;
   // Until it is reported.
   std::optional<lockstep::v1::StartTimes> start_;

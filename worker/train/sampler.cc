@@ -3,27 +3,26 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 
 #include "common/model/input_plan.h"
 #include "common/status_macros.h"
 #include "worker/train/failure.h"
+#include "worker/train/first_rows.h"
 
 namespace lockstep {
 
 namespace {
 
 constexpr size_t kCacheLine = 64;
+// One is in use while another is made.
+constexpr int64_t kFewestSlots = 2;
+constexpr int64_t kSlotsOfTable = 4;
+// What products and convolutions may want besides the samples.
+constexpr size_t kScratchBytes = size_t{1} << 30;
 // Of __builtin_prefetch: the first level is for what is worked on now.
 constexpr int kIntoSecondLevel = 2;
-
-// The same tensor with another length of its first axis.
-Tensor FirstRows(Tensor t, int64_t rows) {
-  std::array<int64_t, Shape::kMaxRank> dims{};
-  std::ranges::copy(t.shape.dims(), dims.begin());
-  dims[0] = rows;
-  return t.Reshaped(Shape(std::span<const int64_t>(dims.data(), static_cast<size_t>(t.shape.rank()))));
-}
 
 // Their way into the cache begins.
 void FetchRows(const Tensor& table, std::span<const int64_t> rows) {
@@ -45,6 +44,8 @@ Sampler::Sampler(Device* device, const DataTable& table, const v1::JobSpec& spec
     : device_(device),
       samples_(table.samples),
       order_(table, spec.seed()),
+      rows_(table.rows),
+      seed_(spec.seed()),
       gather_{.scale = table.scale, .offset = table.offset} {}
 
 absl::StatusOr<std::unique_ptr<Sampler>> Sampler::Create(Device* device, const DataTable& table,
@@ -58,11 +59,16 @@ absl::StatusOr<std::unique_ptr<Sampler>> Sampler::Create(Device* device, const D
   if (dims.empty()) dims.resize(1);
   dims[0] = options.max_rows;
   sampler->batch_targets_ = {nullptr, Shape(dims), table.targets.type};
-  if (NeedsMaking(table, spec.dataset(), options.training)) {
-    LOCKSTEP_RETURN_IF_ERROR(sampler->PrepareFeed(table, spec, options));
-  } else {
-    LOCKSTEP_RETURN_IF_ERROR(sampler->PrepareGather(table, options));
+  bool made = NeedsMaking(table, spec.dataset(), options.training);
+  if (!made) {
+    const absl::Status placed = sampler->PlaceTable(table);
+    if (absl::IsResourceExhausted(placed)) {
+      made = true;
+    } else if (!placed.ok()) {
+      return placed;
+    }
   }
+  LOCKSTEP_RETURN_IF_ERROR(made ? sampler->PrepareFeed(table, spec, options) : sampler->PrepareGather(options));
   return sampler;
 }
 
@@ -74,16 +80,30 @@ absl::StatusOr<Tensor> Sampler::Allocate(const Shape& shape, DType type) {
   return t;
 }
 
-absl::Status Sampler::PrepareGather(const DataTable& table, const SamplerOptions& options) {
+absl::Status Sampler::PlaceTable(const DataTable& table) {
+  std::vector<std::unique_ptr<Buffer>> taken;
   const auto place = [&](Tensor host) -> absl::StatusOr<Tensor> {
     // A part that there is none of has no memory, and a shape of one element.
     if (device_->host_accessible() || host.data == nullptr) return host;
-    LOCKSTEP_ASSIGN_OR_RETURN(Tensor t, Allocate(host.shape, host.type));
-    device_->CopyFromHost(t.data, host.data, host.bytes());
+    Tensor t{nullptr, host.shape, host.type};
+    LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, device_->Allocate(t.bytes()));
+    t.data = buffer->data();
+    taken.push_back(std::move(buffer));
     return t;
   };
   LOCKSTEP_ASSIGN_OR_RETURN(features_, place(table.features));
   LOCKSTEP_ASSIGN_OR_RETURN(targets_, place(table.targets));
+  if (taken.empty()) return absl::OkStatus();
+  // There must be room for the device's scratch memory behind it.
+  const size_t bytes = table.features.bytes() + table.targets.bytes();
+  LOCKSTEP_RETURN_IF_ERROR(device_->Allocate(std::min(kScratchBytes, bytes / 8)).status());
+  device_->CopyFromHost(features_.data, table.features.data, table.features.bytes());
+  device_->CopyFromHost(targets_.data, table.targets.data, table.targets.bytes());
+  std::ranges::move(taken, std::back_inserter(buffers_));
+  return absl::OkStatus();
+}
+
+absl::Status Sampler::PrepareGather(const SamplerOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(inputs_, Allocate(inputs_.shape, inputs_.type));
   LOCKSTEP_ASSIGN_OR_RETURN(batch_targets_, Allocate(batch_targets_.shape, batch_targets_.type));
   LOCKSTEP_ASSIGN_OR_RETURN(indices_, Allocate(Shape{options.max_rows}, DType::kI64));
@@ -96,19 +116,20 @@ absl::Status Sampler::PrepareFeed(const DataTable& table, const v1::JobSpec& spe
   const int64_t target_width = batch_targets_.elements() / options.max_rows;
   const SlotBytes slot = BytesOfSlot(options.max_rows, options.sample.elements(), target_width);
   const int64_t slot_floats = slot.all / static_cast<int64_t>(sizeof(float));
-  const Shape ring{options.slots * slot_floats};
+  // A table that was to be gathered has none planned.
+  const int64_t slots = options.slots < kFewestSlots ? kSlotsOfTable : options.slots;
+  const Tensor ring{nullptr, Shape{slots * slot_floats}, DType::kF32};
   float* memory = nullptr;
   if (device_->host_accessible()) {
     // The batches are where they are made.
-    LOCKSTEP_ASSIGN_OR_RETURN(const Tensor slots, Allocate(ring, DType::kF32));
-    memory = slots.as<float>();
+    LOCKSTEP_ASSIGN_OR_RETURN(const Tensor batches, Allocate(ring.shape, ring.type));
+    memory = batches.as<float>();
   } else {
-    LOCKSTEP_ASSIGN_OR_RETURN(inputs_, Allocate(inputs_.shape, inputs_.type));
-    LOCKSTEP_ASSIGN_OR_RETURN(batch_targets_, Allocate(batch_targets_.shape, batch_targets_.type));
-    host_slots_.resize(static_cast<size_t>(ring.elements()));
-    memory = host_slots_.data();
+    LOCKSTEP_ASSIGN_OR_RETURN(uploads_, BatchUploads::Create(device_, inputs_, batch_targets_));
+    LOCKSTEP_ASSIGN_OR_RETURN(std::byte* const host, uploads_->AllocateHost(ring.bytes()));
+    memory = reinterpret_cast<float*>(host);
   }
-  for (int64_t i = 0; i < options.slots; ++i) {
+  for (int64_t i = 0; i < slots; ++i) {
     float* features = memory + i * slot_floats;
     slots_.push_back({features, features + slot.targets_at / static_cast<int64_t>(sizeof(float))});
   }
@@ -118,41 +139,65 @@ absl::Status Sampler::PrepareFeed(const DataTable& table, const v1::JobSpec& spe
 }
 
 void Sampler::Follow(PieceOrder order) {
-  if (feed_ != nullptr) {
-    prefetcher_ = std::make_unique<Prefetcher>(feed_.get(), slots_, std::move(order));
-  } else {
-    pieces_ = std::move(order);
-  }
+  pieces_ = std::move(order);
+  if (feed_ != nullptr) prefetcher_ = std::make_unique<Prefetcher>(feed_.get(), slots_, pieces_);
 }
 
 absl::StatusOr<Batch> Sampler::Take(const Piece& piece) {
   if (feed_ == nullptr) return Gather(piece);
-  absl::StatusOr<Prefetcher::Slot> made = Made(piece);
-  if (!made.ok()) {
-    // A disk may come back; a file that was cut short stays so.
-    return absl::IsUnavailable(made.status()) ? made.status() : Permanent(made.status());
-  }
+  if (uploads_ != nullptr) return TakeUploaded(piece);
+  LOCKSTEP_ASSIGN_OR_RETURN(const Prefetcher::Slot made, Made(piece));
   Batch batch{FirstRows(inputs_, piece.rows), FirstRows(batch_targets_, piece.rows), piece.rows};
-  if (inputs_.data == nullptr) {
-    batch.inputs.data = made->features;
-    batch.targets.data = made->targets;
+  batch.inputs.data = made.features;
+  batch.targets.data = made.targets;
+  return batch;
+}
+
+absl::StatusOr<Batch> Sampler::TakeUploaded(const Piece& piece) {
+  LOCKSTEP_RETURN_IF_ERROR(upload_status_);
+  if (std::exchange(uploading_, std::nullopt) != piece) {
+    uploads_->Finish();
+    LOCKSTEP_ASSIGN_OR_RETURN(const Prefetcher::Slot made, Made(piece));
+    uploads_->Begin(made, piece.rows);
+  }
+  const Batch batch = uploads_->Take();
+  if (prefetcher_ != nullptr) {
+    UploadAhead();
   } else {
-    device_->CopyFromHost(batch.inputs.data, made->features, batch.inputs.bytes());
-    device_->CopyFromHost(batch.targets.data, made->targets, batch.targets.bytes());
+    uploads_->Finish();
   }
   return batch;
+}
+
+// While the device works on the batch that was just taken.
+void Sampler::UploadAhead() {
+  const std::optional<Piece> next = pieces_(++taken_);
+  if (!next.has_value() || !prefetcher_->ready()) return;
+  // The slot that it came from is given back.
+  uploads_->Finish();
+  const absl::StatusOr<Prefetcher::Slot> made = Made(*next);
+  upload_status_ = made.status();
+  if (!made.ok()) return;
+  uploads_->Begin(*made, next->rows);
+  uploading_ = next;
 }
 
 absl::StatusOr<Batch> Sampler::TakeAgain(const Piece& piece) {
   // Its thread is the feed's only user.
   prefetcher_.reset();
+  uploading_.reset();
   return Take(piece);
 }
 
 absl::StatusOr<Prefetcher::Slot> Sampler::Made(const Piece& piece) {
-  if (prefetcher_ != nullptr) return prefetcher_->Next(piece);
-  LOCKSTEP_RETURN_IF_ERROR(feed_->Make(piece, slots_[0].features, slots_[0].targets));
-  return slots_[0];
+  absl::StatusOr<Prefetcher::Slot> made = slots_[0];
+  if (prefetcher_ != nullptr) {
+    made = prefetcher_->Next(piece);
+  } else if (absl::Status status = feed_->Make(piece, slots_[0].features, slots_[0].targets); !status.ok()) {
+    made = std::move(status);
+  }
+  // A disk may come back; a file that was cut short stays so.
+  return made.ok() || absl::IsUnavailable(made.status()) ? made : Permanent(made.status());
 }
 
 Batch Sampler::Gather(const Piece& piece) {
@@ -173,6 +218,27 @@ Batch Sampler::Gather(const Piece& piece) {
   } else {
     device_->GatherRows(targets_, indices, GatherArgs{}, batch.targets);
   }
+  return batch;
+}
+
+absl::Status Sampler::PrepareRecording(int64_t batch_size, int64_t steps_per_epoch) {
+  recorded_ = {.features = features_,
+               .gather = gather_,
+               .targets = targets_,
+               .samples = samples_,
+               .seed = seed_,
+               .batch_size = batch_size,
+               .steps_per_epoch = steps_per_epoch};
+  if (rows_ == nullptr) return absl::OkStatus();
+  LOCKSTEP_ASSIGN_OR_RETURN(recorded_.rows, Allocate(Shape{samples_}, DType::kI64));
+  device_->CopyFromHost(recorded_.rows.data, rows_, recorded_.rows.bytes());
+  return absl::OkStatus();
+}
+
+Batch Sampler::RecordTake(StepRecorder& recorder, int64_t first, int64_t rows) {
+  Batch batch{FirstRows(inputs_, rows), FirstRows(batch_targets_, rows), rows};
+  const int64_t width = inputs_.elements() / inputs_.shape[0];
+  recorder.GatherSamples(recorded_, first, batch.inputs.Reshaped(Shape{rows, width}), batch.targets);
   return batch;
 }
 

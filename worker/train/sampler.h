@@ -14,7 +14,9 @@
 #include "worker/data/feed.h"
 #include "worker/data/prefetcher.h"
 #include "worker/device/device.h"
+#include "worker/device/step_recorder.h"
 #include "worker/nn/model.h"
+#include "worker/train/batch_uploads.h"
 
 namespace lockstep {
 
@@ -31,7 +33,8 @@ struct SamplerOptions {
 
 class Sampler {
  public:
-  // Copies the table to the device where it is gathered from and the device cannot read host memory. `table` and
+  // Copies the table to the device where it is gathered from and the device cannot read host memory; where it does not
+  // fit, batches are made on the host as if they had to be. `table` and
   // `device` outlive the sampler. `spec` says what is done to the samples and their order's seed.
   static absl::StatusOr<std::unique_ptr<Sampler>> Create(Device* device, const DataTable& table,
                                                          const lockstep::v1::JobSpec& spec,
@@ -49,21 +52,39 @@ class Sampler {
   // before the end.
   absl::StatusOr<Batch> TakeAgain(const Piece& piece);
 
+  // True: samples lie in memory of the device, which can gather them by itself.
+  bool gathers_on_device() const { return feed_ == nullptr && !device_->host_accessible(); }
+  // Before RecordTake; only where gathers_on_device. RESOURCE_EXHAUSTED where the device's memory is short.
+  absl::Status PrepareRecording(int64_t batch_size, int64_t steps_per_epoch);
+  // While a step is recorded: samples [first, first + rows) of the batch of the step that runs, in the order of Piece.
+  Batch RecordTake(StepRecorder& recorder, int64_t first, int64_t rows);
+  // So many pieces of the order were not asked for.
+  void Skip(int64_t pieces) { taken_ += pieces; }
+
   int64_t samples() const { return samples_; }
 
  private:
   Sampler(Device* device, const DataTable& table, const lockstep::v1::JobSpec& spec);
 
-  absl::Status PrepareGather(const DataTable& table, const SamplerOptions& options);
+  // Into the device's memory, where it cannot read the host's. RESOURCE_EXHAUSTED: it does not fit, and nothing is
+  // there.
+  absl::Status PlaceTable(const DataTable& table);
+  absl::Status PrepareGather(const SamplerOptions& options);
   absl::Status PrepareFeed(const DataTable& table, const lockstep::v1::JobSpec& spec, const SamplerOptions& options);
   absl::StatusOr<Tensor> Allocate(const Shape& shape, DType type);
   Batch Gather(const Piece& piece);
   void LookAhead();
   absl::StatusOr<Prefetcher::Slot> Made(const Piece& piece);
+  // The batch on a device with memory of its own.
+  absl::StatusOr<Batch> TakeUploaded(const Piece& piece);
+  // The next one begins to go there, where it is made.
+  void UploadAhead();
 
   Device* device_;
   int64_t samples_;
   RowOrder order_;
+  const int64_t* rows_;
+  uint64_t seed_;
   GatherArgs gather_;
   // On the device.
   Tensor features_;
@@ -79,12 +100,17 @@ class Sampler {
   std::optional<Piece> next_piece_;
   std::vector<int64_t> next_indices_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
+  // For recorded steps.
+  SampleTable recorded_;
 
   // Where batches are made; null where they are gathered.
   std::unique_ptr<Feed> feed_;
   std::vector<Prefetcher::Slot> slots_;
-  // The slots' memory where it is not the device's.
-  std::vector<float> host_slots_;
+  // Where the slots' memory is not the device's; its copies end before the memory goes.
+  std::unique_ptr<BatchUploads> uploads_;
+  // What is on its way to the device, and what went wrong with it.
+  std::optional<Piece> uploading_;
+  absl::Status upload_status_;
   // Last, so that its thread is gone before what it uses.
   std::unique_ptr<Prefetcher> prefetcher_;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/train/trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <utility>
@@ -17,12 +18,6 @@
 namespace lockstep {
 
 namespace {
-
-// Behind the objective's sums, each rank's wishes ride along in the reduction: where any rank's is not
-// zero, all ranks stop after this very step.
-constexpr int kStopScalar = 0;
-constexpr int kCheckpointScalar = 1;
-constexpr int kWishes = 2;
 
 constexpr int64_t kDefaultDigestInterval = 100;
 constexpr int kDefaultKeep = 3;
@@ -97,13 +92,10 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                                                       std::move(tensors), judge_.restores_best(),
                                                       sliced_update_ ? sliced_update_->shared_state() : SharedState{}));
   optimizer_->Begin(*device_, model_->parameters());
-  LOCKSTEP_RETURN_IF_ERROR(PrepareInput(dataset));
   const int width = model_->stats_width();
   LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_, device_->Allocate(static_cast<size_t>(width + 1) * sizeof(double)));
   stats_ = {stats_buffer_->data(), Shape{width}, DType::kF64};
   flag_ = {static_cast<double*>(stats_buffer_->data()) + width, Shape{1}, DType::kF64};
-  evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_,
-                                           &link_->progress());
   step_sums_.resize(static_cast<size_t>(width));
   reporter_.SetObjective(&model_->objective());
   if (model_->needs_whole_batch()) {
@@ -111,6 +103,11 @@ absl::Status Trainer::Build(const Dataset& dataset) {
                                                                config_.plan.logical_shards, owned_.end - owned_.first));
   }
   LOCKSTEP_RETURN_IF_ERROR(MakeReducer(elements, width + kWishes));
+  // Samples may stay on the host, so they come last.
+  LOCKSTEP_RETURN_IF_ERROR(PrepareInput(dataset));
+  evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_,
+                                           &link_->progress());
+  LOCKSTEP_RETURN_IF_ERROR(PrepareRecordedSteps());
 
   KeeperOptions options{.first_step = config_.first_step,
                         .resume_snapshot = config_.resume_snapshot,
@@ -210,15 +207,25 @@ absl::StatusOr<Trainer::Result> Trainer::Run() {
     LOCKSTEP_RETURN_IF_ERROR(EndEpoch(step));
   }
   while (step < total && !stop_ && !stopped_early_) {
-    if (absl::Status status = Step(step); !status.ok()) return Explained(std::move(status));
-    LOCKSTEP_RETURN_IF_ERROR(AfterStep(++step));
+    const absl::StatusOr<int64_t> done = Steps(step);
+    if (!done.ok()) return Explained(done.status());
+    LOCKSTEP_RETURN_IF_ERROR(AfterStep(step += *done));
     link_->progress().Advance();
     link_->progress().phase.store(v1::Heartbeat::PHASE_STEP, std::memory_order_relaxed);
   }
   keeper_->Flush();
-  if (step < total && !stopped_early_) return Result{false, step};
+  if (step < total && !stopped_early_) return Result{false, step, recorded_steps_};
   LOCKSTEP_RETURN_IF_ERROR(SaveFinalModel(step));
-  return Result{true, step};
+  return Result{true, step, recorded_steps_};
+}
+
+absl::StatusOr<int64_t> Trainer::Steps(int64_t step) {
+  if (const int64_t count = RecordableSteps(step); count > 0) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const int64_t done, RunRecorded(step, count));
+    if (done > 0) return done;
+  }
+  LOCKSTEP_RETURN_IF_ERROR(Step(step));
+  return 1;
 }
 
 absl::Status Trainer::Step(int64_t step) {
@@ -245,8 +252,7 @@ absl::Status Trainer::Step(int64_t step) {
 
   const std::span<const double> sums = gradients_->scalar_sums();
   const int width = model_->stats_width();
-  stop_ = sums[width + kStopScalar] != 0;
-  stop_with_checkpoint_ = sums[width + kCheckpointScalar] != 0;
+  TakeWishes(sums.subspan(width));
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.before_apply"));
   // All ranks hold the same sums, so all decide the same.
@@ -256,6 +262,7 @@ absl::Status Trainer::Step(int64_t step) {
   seconds.optimizer = Lap() - before_update;
   const std::span<const double> applied = std::span(step_sums_).first(finite ? step_sums_.size() : 0);
   reporter_.AddStep(applied, finite ? place.rows : 0, timed_ ? &seconds : nullptr, state_);
+  warm_ = warm_ || place.rows == config_.spec.training().batch_size();
   return HitFailpoint(failpoints_, "step.after_apply");
 }
 
@@ -274,7 +281,7 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   model_->ForwardBackward(context, batch, GradientScale(place), gradient, stats_, timed_ ? &forward : nullptr);
   device_->CopyToHost(scalars.data(), stats_.data, stats_.bytes());
   LOCKSTEP_RETURN_IF_ERROR(device_->status());
-  if (shard == owned_.first) AddWishes(scalars);
+  if (shard == owned_.first) std::ranges::copy(Wishes(), scalars.begin() + model_->stats_width());
   const double computed = Lap();
   gradients_->Commit();
   seconds.data += loaded - began;
@@ -288,11 +295,19 @@ StepContext Trainer::ContextOf(int64_t step, const StepPlace& place) const {
   return {.device = device_, .training = true, .seed = config_.spec.seed(), .step = step, .batch_rows = place.rows};
 }
 
-void Trainer::AddWishes(std::span<double> scalars) {
-  const int width = model_->stats_width();
+std::array<double, Trainer::kWishes> Trainer::Wishes() const {
   const StopRequest request = link_->stop_request();
-  scalars[width + kStopScalar] = request == StopRequest::kNone ? 0 : 1;
-  scalars[width + kCheckpointScalar] = request == StopRequest::kStopWithCheckpoint ? 1 : 0;
+  std::array<double, kWishes> wishes{};
+  wishes[kStopScalar] = request == StopRequest::kNone ? 0 : 1;
+  wishes[kCheckpointScalar] = request == StopRequest::kStopWithCheckpoint ? 1 : 0;
+  wishes[kSecondsScalar] = recorded_step_seconds_;
+  return wishes;
+}
+
+void Trainer::TakeWishes(std::span<const double> sums) {
+  stop_ = sums[kStopScalar] != 0;
+  stop_with_checkpoint_ = sums[kCheckpointScalar] != 0;
+  all_recorded_step_seconds_ = sums[kSecondsScalar];
 }
 
 absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, StepSeconds& seconds) {
@@ -310,7 +325,9 @@ absl::Status Trainer::ComputeTogether(int64_t step, const StepPlace& place, Step
     device_->Copy(task.gradient, gradients_->shard_gradient());
     device_->CopyToHost(gradients_->shard_scalars().data(), task.stats.data, task.stats.bytes());
     LOCKSTEP_RETURN_IF_ERROR(device_->status());
-    if (std::exchange(first, false)) AddWishes(gradients_->shard_scalars());
+    if (std::exchange(first, false)) {
+      std::ranges::copy(Wishes(), gradients_->shard_scalars().begin() + model_->stats_width());
+    }
     gradients_->Commit();
   }
   seconds.data += loaded - began;
@@ -383,11 +400,12 @@ absl::Status Trainer::EndEpoch(int64_t step) {
   return absl::OkStatus();
 }
 
-int64_t Trainer::CheckpointStep(int64_t step) const {
+int64_t Trainer::CheckpointInterval() const {
   const int64_t asked = config_.spec.training().checkpoint_interval_steps();
-  const int64_t interval = asked > 0 ? asked : step_plan_.steps_per_epoch();
-  return step / interval * interval;
+  return asked > 0 ? asked : step_plan_.steps_per_epoch();
 }
+
+int64_t Trainer::CheckpointStep(int64_t step) const { return step / CheckpointInterval() * CheckpointInterval(); }
 
 absl::Status Trainer::Commit(int64_t step, bool last) {
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "commit.before"));

@@ -2,6 +2,7 @@
 // Trainer: the loop. Every rank runs the same one, in lockstep.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@
 #include "worker/train/gradient_sum.h"
 #include "worker/train/loss_scale.h"
 #include "worker/train/non_finite.h"
+#include "worker/train/recorded_steps.h"
 #include "worker/train/reporter.h"
 #include "worker/train/sampler.h"
 #include "worker/train/sliced_update.h"
@@ -58,14 +60,26 @@ struct TrainerConfig {
   // Scales the loss as for MIXED_FLOAT16 whatever the precision; for tests. The bits do not depend on it as long as
   // nothing is too large or too small for a float.
   bool scale_loss = false;
+  // Steps are run by the device alone where it can (RecordedSteps). The bits do not depend on it.
+  bool record_steps = true;
 };
 
 class Trainer {
+  // Behind the objective's sums, each rank's wishes ride along in the reduction: where any rank's is not zero, all
+  // ranks stop after this very step.
+  static constexpr int kStopScalar = 0;
+  static constexpr int kCheckpointScalar = 1;
+  // Seconds that a recorded step took the rank, so that all agree on how many the next run has.
+  static constexpr int kSecondsScalar = 2;
+  static constexpr int kWishes = 3;
+
  public:
   struct Result {
     // False: stopped at a step boundary because the coordinator asked.
     bool finished = false;
     int64_t step = 0;
+    // Steps that the device did by itself, see RecordedSteps.
+    int64_t recorded_steps = 0;
   };
 
   // All pointers outlive the trainer; `failpoints` may be null. Restores the state where there is one.
@@ -89,7 +103,16 @@ class Trainer {
   absl::Status Explained(absl::Status status) const;
   // Ranks that were told different places to start from must not mix them.
   absl::Status AgreeOnStart();
+  // Does the step, and those behind it that the device can do by itself. Returns how many.
+  absl::StatusOr<int64_t> Steps(int64_t step);
   absl::Status Step(int64_t step);
+  absl::Status PrepareRecordedSteps();
+  // Steps from `step` on that one run may do; 0: the step is none for a run.
+  int64_t RecordableSteps(int64_t step) const;
+  // Waits for leases, and does up to `count` steps.
+  absl::StatusOr<int64_t> RunRecorded(int64_t step, int64_t count);
+  // A run of `done` steps is over.
+  void Account(int64_t done, double seconds);
   absl::Status ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
   absl::Status MakeReducer(int64_t elements, int scalars);
   void LoadInitialWeights();
@@ -99,18 +122,18 @@ class Trainer {
   // All owned shards at once, where the model needs it.
   absl::Status ComputeTogether(int64_t step, const StepPlace& place, StepSeconds& seconds);
   StepContext ContextOf(int64_t step, const StepPlace& place) const;
-  // Each rank's wishes go with its first shard.
-  void AddWishes(std::span<double> scalars);
+  // This rank's; they go with its first shard.
+  std::array<double, kWishes> Wishes() const;
+  void TakeWishes(std::span<const double> sums);
   // The newest step's sum.
   bool GradientIsFinite();
   // The part of state_ that is the loss scale's.
   std::span<double> loss_scale_state() { return std::span(state_.extra).last(LossScale::kNumbers); }
+  std::span<const double> loss_scale_state() const { return std::span(state_.extra).last(LossScale::kNumbers); }
   // 1 where the loss is not scaled.
   double CurrentLossScale() { return loss_scale_ ? LossScale::Scale(loss_scale_state()) : 1; }
   // What a sample's loss counts in the gradient.
   double GradientScale(const StepPlace& place) { return CurrentLossScale() / static_cast<double>(place.rows); }
-  // Takes the loss scale out of the gradient.
-  void Unscale(Tensor gradient);
   // Updates the parameters, or skips the step where loss or gradient is not finite.
   absl::Status Apply(int64_t step, const StepPlace& place, bool finite);
   // To step_sums_, where a metric wants it.
@@ -129,6 +152,7 @@ class Trainer {
   absl::StatusOr<EpochScores> ScoreEpoch();
   // The step up to which `step` steps' newest checkpoint is due.
   int64_t CheckpointStep(int64_t step) const;
+  int64_t CheckpointInterval() const;
   void AddDigest(int64_t step);
   std::string Digest();
   // Changes a bit of the parameters.
@@ -164,6 +188,17 @@ class Trainer {
   std::unique_ptr<Sampler> test_sampler_;
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<GradientSum> gradients_;
+  // Null where every step goes through the host.
+  std::unique_ptr<RecordedSteps> recorded_;
+  int64_t recorded_steps_ = 0;
+  // The step that halted a run and is to go through the host; -1: none.
+  int64_t halted_step_ = -1;
+  // All shapes of a step were computed by this process.
+  bool warm_ = false;
+  // Of the steps of the newest run, 0 before it.
+  double recorded_step_seconds_ = 0;
+  // The same of all ranks, as they agreed on it in the newest step; 0: of none yet.
+  double all_recorded_step_seconds_ = 0;
   // Null where shards go through the model one by one.
   std::unique_ptr<WholeBatch> whole_batch_;
   std::unique_ptr<Buffer> stats_buffer_;

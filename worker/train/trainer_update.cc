@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the trainer sums gradients, and what it does with the sum.
-#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <utility>
@@ -8,6 +7,7 @@
 #include "common/status_macros.h"
 #include "worker/comm/fastest_reduce.h"
 #include "worker/comm/tree_reduce.h"
+#include "worker/train/gradient_ops.h"
 #include "worker/train/trainer.h"
 
 namespace lockstep {
@@ -31,7 +31,7 @@ absl::Status Trainer::MakeReducer(int64_t elements, int scalars) {
     reducer = std::move(tree);
   }
   LOCKSTEP_ASSIGN_OR_RETURN(gradients_,
-                            GradientSum::Create(device_, communicator_, std::move(reducer), shards, elements));
+                            GradientSum::Create(device_, communicator_, std::move(reducer), shards, elements, scalars));
   return absl::OkStatus();
 }
 
@@ -41,7 +41,7 @@ absl::Status Trainer::Apply(int64_t step, const StepPlace& place, bool finite) {
   // A loss that is not finite is so at any scale.
   const bool too_large = loss_scale_ && std::isfinite(step_sums_[0]) && LossScale::CanShrink(loss_scale_state());
   if (!finite && !too_large) LOCKSTEP_RETURN_IF_ERROR(OnNonFinite(step, place, gradient));
-  if (loss_scale_ && finite) Unscale(gradient);
+  if (loss_scale_ && finite) Unscale(*device_, *model_, CurrentLossScale(), gradient, flag_);
   if (loss_scale_ && (finite || too_large)) loss_scale_->Observe(finite, loss_scale_state());
   if (sliced_update_) return sliced_update_->Step(finite, rate, step);
   if (finite) {
@@ -54,30 +54,11 @@ absl::Status Trainer::Apply(int64_t step, const StepPlace& place, bool finite) {
   return absl::OkStatus();
 }
 
-// Moving statistics, which lie behind all else, ride in the gradient and are not scaled.
-void Trainer::Unscale(Tensor gradient) {
-  const double scale = CurrentLossScale();
-  if (scale == 1) return;
-  int64_t scaled = gradient.elements();
-  for (const ParameterView& view : model_->parameter_views()) {
-    if (view.moving_momentum.has_value()) scaled = std::min(scaled, view.offset);
-  }
-  const Shape part{scaled};
-  device_->Fill(flag_, scale * scale);
-  // To a norm of 1 from one of `scale`.
-  device_->ApplyUpdate(UpdateRule::kClipNorm, {.limit = 1, .norms = flag_},
-                       {model_->parameters().data, part, DType::kF32}, {gradient.data, part, DType::kF32}, {});
-}
-
 // Before the optimizer clips it; the same on every rank.
 void Trainer::AddGradientNorm(Tensor gradient) {
   if (!model_->objective().wants_gradient_norm()) return;
   double squares = 0;
-  device_->Fill(flag_, 0);
-  for (const ParameterView& view : model_->parameter_views()) {
-    // A moving statistic has no gradient, only a place in its array.
-    if (view.trainable) device_->SumSquares({gradient.as<float>() + view.offset, view.shape, DType::kF32}, flag_);
-  }
+  SumSquaresOf(*device_, *model_, gradient, flag_);
   device_->CopyToHost(&squares, flag_.data, sizeof(squares));
   model_->objective().AddGradientNorm(std::sqrt(squares), step_sums_);
 }

@@ -15,6 +15,8 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "tests/unit/worker/far_recorder.h"
+#include "tests/unit/worker/far_uploads.h"
 #include "worker/device/device.h"
 
 namespace lockstep {
@@ -53,6 +55,8 @@ class FarDevice final : public Device {
   }
   void Synchronize() override {}
   bool host_accessible() const override { return false; }
+  StepRecorder* recorder() override { return &recorder_; }
+  Uploads* uploads() override { return &uploads_; }
 
   Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const override {
     return cpu_->ImageLayout(args, x, kernel, type);
@@ -62,15 +66,18 @@ class FarDevice final : public Device {
   }
 
   void Copy(Tensor from, Tensor to) override {
+    if (recorder_.halted()) return;
     In({from, to}, [&] { cpu_->Copy(from, to); });
   }
   void Fill(Tensor out, double value) override {
+    if (recorder_.halted()) return;
     In({out}, [&] { cpu_->Fill(out, value); });
   }
   void Relayout(Tensor from, Tensor to) override {
     In({from, to}, [&] { cpu_->Relayout(from, to); });
   }
   void Add(Tensor a, Tensor b, Tensor out) override {
+    if (recorder_.halted()) return;
     In({a, b, out}, [&] { cpu_->Add(a, b, out); });
   }
   void RandomUniform(Tensor out, const RngStream& stream, double low, double high) override {
@@ -117,6 +124,7 @@ class FarDevice final : public Device {
     In({from, to}, [&] { cpu_->Convert(from, scale, to); });
   }
   void Blend(double keep, Tensor from, Tensor to) override {
+    if (recorder_.halted()) return;
     In({from, to}, [&] { cpu_->Blend(keep, from, to); });
   }
   void ConvForward(const WindowArgs& args, Tensor x, Tensor kernel, Tensor bias, const ActivationArgs& activation,
@@ -167,7 +175,7 @@ class FarDevice final : public Device {
        [&] { cpu_->RowNormBackward(args, x, gamma, statistics, dy, dx, dgamma, dbeta); });
   }
   void Dropout(Tensor x, double rate, const RngStream& stream, int64_t first_row, Tensor y) override {
-    In({x, y}, [&] { cpu_->Dropout(x, rate, stream, first_row, y); });
+    In({x, y}, [&] { cpu_->Dropout(x, rate, recorder_.OfRunningStep(stream), first_row, y); });
   }
   void SoftmaxCrossEntropy(const CrossEntropyArgs& args, Tensor logits, Tensor targets, double scale, Tensor dlogits,
                            Tensor sum) override {
@@ -204,6 +212,7 @@ class FarDevice final : public Device {
   }
   void ApplyUpdate(UpdateRule rule, const UpdateArgs& args, Tensor w, Tensor gradient,
                    std::span<const Tensor> state) override {
+    if (recorder_.halted()) return;
     for (const Tensor& t : state) Check(t);
     In({args.norms, w, gradient}, [&] { cpu_->ApplyUpdate(rule, args, w, gradient, state); });
   }
@@ -245,6 +254,8 @@ class FarDevice final : public Device {
     mprotect(memory_, kBytes, PROT_NONE);
   }
 
+  FarRecorder recorder_{this};
+  FarUploads uploads_{this};
   std::unique_ptr<Device> cpu_;
   std::byte* memory_ = nullptr;
   size_t used_ = 0;

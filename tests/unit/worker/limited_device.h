@@ -35,6 +35,8 @@ class LimitedDevice final : public Device {
   void CopyToHost(void* to, const void* from, size_t bytes) override { inner_->CopyToHost(to, from, bytes); }
   void Synchronize() override { inner_->Synchronize(); }
   bool host_accessible() const override { return inner_->host_accessible(); }
+  StepRecorder* recorder() override { return inner_->recorder(); }
+  Uploads* uploads() override { return inner_->uploads(); }
   void Copy(Tensor from, Tensor to) override { inner_->Copy(from, to); }
   void Fill(Tensor out, double value) override { inner_->Fill(out, value); }
   Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const override {

@@ -15,6 +15,7 @@
 
 #include "google/protobuf/util/json_util.h"
 #include "tests/unit/worker/far_device.h"
+#include "tests/unit/worker/far_reducer.h"
 #include "tests/unit/worker/trainer_fixture.h"
 #include "worker/comm/tree_reduce.h"
 
@@ -55,39 +56,8 @@ TEST_F(FarTrainerTest, TrainsTheSameBitsWithAnyNumberOfRanks) {
   for (const int ranks : {1, 2, 3, 4}) ExpectAlike(BlobSpec(), ranks);
 }
 
-// As NCCL's: gradients are written and summed in the device's memory, and only scalars on the host.
-class FarReducer final : public Reducer {
- public:
-  FarReducer(std::unique_ptr<Reducer> host, Device* device, int64_t elements)
-      : host_(std::move(host)),
-        device_(device),
-        buffer_(device->Allocate(static_cast<size_t>(elements) * sizeof(float)).value()),
-        floats_(static_cast<float*>(buffer_->data()), static_cast<size_t>(elements)) {}
-  std::span<float> shard_gradient() override { return floats_; }
-  std::span<double> shard_scalars() override { return host_->shard_scalars(); }
-  void CommitShard() override {
-    device_->CopyToHost(host_->shard_gradient().data(), floats_.data(), floats_.size_bytes());
-    host_->CommitShard();
-  }
-  absl::Status Finish() override {
-    const absl::Status finished = host_->Finish();
-    device_->CopyFromHost(floats_.data(), host_->sum().data(), floats_.size_bytes());
-    return finished;
-  }
-  std::span<float> sum() override { return floats_; }
-  std::span<const double> scalar_sums() const override { return host_->scalar_sums(); }
-  // As where NCCL adds: nobody has looked.
-  std::optional<bool> finite() const override { return std::nullopt; }
-
- private:
-  std::unique_ptr<Reducer> host_;
-  Device* device_;
-  std::unique_ptr<Buffer> buffer_;
-  std::span<float> floats_;
-};
-
-TEST_F(FarTrainerTest, AReducerOnTheDeviceGivesTheSameBits) {
-  std::atomic<int> made = 0, fastest = 0;
+// With a reducer on the device, as many as are `made`.
+TrainOptions OnTheDevice(std::atomic<int>& made, std::atomic<int>& fastest) {
   TrainOptions options;
   options.device_reducer = [&](Device* device, Communicator* communicator) -> DeviceReducerFactory {
     return [&, device, communicator](const ReducerNeeds& needs) -> absl::StatusOr<std::unique_ptr<Reducer>> {
@@ -96,9 +66,15 @@ TEST_F(FarTrainerTest, AReducerOnTheDeviceGivesTheSameBits) {
       EXPECT_EQ(needs.shards, 4);
       auto host = TreeReducer::Create(communicator, needs.shards, needs.elements, needs.scalars);
       if (!host.ok()) return host.status();
-      return std::make_unique<FarReducer>(std::move(*host), device, needs.elements);
+      return std::make_unique<FarReducer>(std::move(*host), device, needs.elements, needs.scalars);
     };
   };
+  return options;
+}
+
+TEST_F(FarTrainerTest, AReducerOnTheDeviceGivesTheSameBits) {
+  std::atomic<int> made = 0, fastest = 0;
+  TrainOptions options = OnTheDevice(made, fastest);
   const Outcome near = Train(1, "near");
   // One rank needs nobody to sum with.
   for (const int ranks : {1, 2, 3, 4}) {
@@ -107,6 +83,7 @@ TEST_F(FarTrainerTest, AReducerOnTheDeviceGivesTheSameBits) {
     ASSERT_TRUE(far.status.ok()) << far.status;
     EXPECT_EQ(made, ranks == 1 ? 0 : ranks);
     EXPECT_EQ(far.model_sha256, near.model_sha256) << ranks << " ranks";
+    EXPECT_GT(far.result.recorded_steps, 80);
   }
   EXPECT_EQ(fastest, 0);
   options.spec.mutable_training()->set_reduction(v1::REDUCTION_FASTEST);
@@ -122,6 +99,54 @@ TEST_F(FarTrainerTest, AReducerThatCannotBeMadeEndsTheRank) {
     };
   };
   EXPECT_THAT(std::string(TrainFar(2, "far", options).status.message()), HasSubstr("GPU memory for the reduction"));
+}
+
+TEST_F(FarTrainerTest, RanksThatRunByThemselvesStopAtOneStep) {
+  std::atomic<int> made = 0, fastest = 0;
+  TrainOptions options = OnTheDevice(made, fastest);
+  options.stop_at = 41;
+  for (const int ranks : {2, 3}) {
+    const Outcome parts = TrainFar(ranks, "parts" + std::to_string(ranks), options);
+    ASSERT_TRUE(parts.status.ok()) << parts.status;
+    // At the end of the run that was under way, which ends with the digest of step 50 at the latest.
+    EXPECT_GT(parts.result.step, 41);
+    EXPECT_LE(parts.result.step, 50);
+    const std::filesystem::path folder = folder_ / ("far-parts" + std::to_string(ranks));
+    const std::string checkpoint = folder / "checkpoints" / ("step-" + std::to_string(parts.result.step));
+    const Outcome rest = Train(1, "rest", {.resume_checkpoint = checkpoint, .first_step = parts.result.step});
+    EXPECT_EQ(rest.model_sha256, Train(1, "whole").model_sha256);
+  }
+}
+
+TEST_F(FarTrainerTest, RanksThatRunByThemselvesHaltAtOneStep) {
+  for (const v1::NonFinitePolicy policy : {v1::NON_FINITE_POLICY_SKIP_STEP, v1::NON_FINITE_POLICY_ROLL_BACK}) {
+    std::atomic<int> made = 0, fastest = 0;
+    TrainOptions options = OnTheDevice(made, fastest);
+    options.poisoned = true;
+    options.spec.mutable_training()->set_non_finite(policy);
+    const Outcome near = Train(2, "near", {.poisoned = true, .spec = options.spec});
+    const Outcome far = TrainFar(2, "far", options);
+    EXPECT_TRUE(far.status.ok()) << far.status;
+    EXPECT_EQ(far.model_sha256, near.model_sha256) << policy;
+    EXPECT_GT(far.result.recorded_steps, 40);
+  }
+}
+
+TEST_F(FarTrainerTest, SamplesThatDoNotFitStayOnTheHost) {
+  const Outcome near = Train(1, "near");
+  TrainOptions options;
+  Outcome far;
+  // The least memory that will do.
+  for (options.device_bytes = 10'000; !far.status.ok() || far.model_sha256.empty(); options.device_bytes += 2'000) {
+    ASSERT_LT(options.device_bytes, 1'000'000) << far.status;
+    far = TrainFar(1, "far", options);
+  }
+  EXPECT_EQ(far.model_sha256, near.model_sha256);
+  EXPECT_EQ(far.result.recorded_steps, 0);
+  options.device_bytes += 100'000;
+  far = TrainFar(1, "far", options);
+  EXPECT_EQ(far.model_sha256, near.model_sha256);
+  EXPECT_GT(far.result.recorded_steps, 80);
 }
 
 TEST_F(FarTrainerTest, OneShardIsNotAddedToAnything) {

@@ -164,6 +164,7 @@ struct TrainOptions {
   v1::JobSpec spec = BlobSpec();
   // See TrainerConfig.
   bool scale_loss = false;
+  bool record_steps = true;
   // Bytes of each rank's device; 0: no limit.
   int64_t device_bytes = 0;
   // Lines of a failpoint file.
@@ -293,7 +294,8 @@ class TrainerTest : public ::testing::Test {
                          .snapshot_path = options.snapshot_path,
                          // Small networks too, so that tests are quick.
                          .shared_update_elements = 0,
-                         .scale_loss = options.scale_loss};
+                         .scale_loss = options.scale_loss,
+                         .record_steps = options.record_steps};
     if (options.device_reducer) config.device_reducer = options.device_reducer(device.get(), &communicator);
     auto trainer =
         Trainer::Create(std::move(config), device.get(), &communicator, dataset.get(), &link, &clock, failpoints.get());

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "tests/unit/worker/far_device.h"
 #include "tests/unit/worker/trainer_fixture.h"
 #include "worker/data/file_rows.h"
 #include "worker/train/failure.h"
@@ -151,6 +152,22 @@ TEST_F(TrainerInputTest, TheRingsLengthIsNoMatterForTheBits) {
   EXPECT_EQ(models.size(), 1u);
 }
 
+TEST_F(TrainerInputTest, BatchesGoToADeviceWithMemoryOfItsOwnAsTheyWereMade) {
+  for (const int batches : {1, 2, 16}) {
+    v1::JobSpec spec = ImageSpec(kChanges);
+    spec.mutable_dataset()->set_prefetch_batches(batches);
+    for (const int ranks : {1, 2}) {
+      TrainOptions options = Streamed(spec);
+      const Outcome near = Train(ranks, "near", options);
+      options.device = [] { return std::make_unique<FarDevice>(); };
+      const Outcome far = Train(ranks, "far", options);
+      ASSERT_TRUE(far.status.ok()) << far.status;
+      EXPECT_EQ(far.model_sha256, near.model_sha256) << ranks << " ranks, " << batches << " batches";
+      EXPECT_EQ(Epochs(far).back().SerializeAsString(), Epochs(near).back().SerializeAsString());
+    }
+  }
+}
+
 TEST_F(TrainerInputTest, AStoppedRunGoesOnWithOtherRanksToTheSameBits) {
   TrainOptions options = Streamed(ImageSpec(kChanges));
   const Outcome whole = Train(2, "whole", options);
@@ -171,9 +188,10 @@ TEST_F(TrainerInputTest, AStoppedRunGoesOnWithOtherRanksToTheSameBits) {
 }
 
 TEST_F(TrainerInputTest, AFileThatIsCutShortFailsTheJobForGoodAndIsNamed) {
-  for (const char* part : {"train-1", "test-0"}) {
+  for (const auto& [part, far] : {std::pair{"train-1", false}, {"train-1", true}, {"test-0", false}}) {
     TrainOptions options = Streamed(ImageSpec(kChanges));
-    options.dataset = [folder = folder_.string(), part]() -> std::unique_ptr<Dataset> {
+    if (far) options.device = [] { return std::make_unique<FarDevice>(); };
+    options.dataset = [folder = folder_.string(), part = std::string(part)]() -> std::unique_ptr<Dataset> {
       auto set = std::make_unique<ImageSet>();
       EXPECT_TRUE(set->UseFiles(folder).ok());
       std::filesystem::resize_file(folder + "/" + part, 2000);

@@ -30,6 +30,7 @@ class GpuReducer final : public Reducer {
   std::span<float> sum() override;
   std::span<const double> scalar_sums() const override;
   std::optional<bool> finite() const override;
+  EnqueuedReducer* enqueued() override { return reducer_.get(); }
 
  private:
   GpuReducer(NcclGroup* group, std::unique_ptr<ReduceOps> ops, const ReducerOptions& options);

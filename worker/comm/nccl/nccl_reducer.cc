@@ -126,6 +126,10 @@ const double* NcclReducer::not_finite() const {
   return options_.shards == 1 || (options_.fastest && !alone()) ? nullptr : flag_;
 }
 
+absl::Status NcclReducer::Await(const std::function<absl::StatusOr<bool>()>& reached) {
+  return group_ == nullptr ? absl::OkStatus() : group_->Await("to run steps", reached);
+}
+
 ElementRange NcclReducer::SliceIn(const ElementRange& range, int rank) const {
   if (whole_) return range;
   const int64_t count = range.count / size_;

@@ -17,6 +17,7 @@
 #include "worker/comm/buckets.h"
 #include "worker/comm/nccl/nccl_group.h"
 #include "worker/comm/nccl/reduce_ops.h"
+#include "worker/comm/reducer.h"
 #include "worker/comm/tree_plan.h"
 
 namespace lockstep::nccl {
@@ -38,7 +39,7 @@ struct ReducerOptions {
 };
 
 // Of one thread. After an error only the destructor may follow.
-class NcclReducer {
+class NcclReducer final : public EnqueuedReducer {
  public:
   // `group` and `ops` outlive the reducer; takes memory of `ops`: gradients for as many subtrees as the rank holds at
   // once, and what comes from other ranks. A null group: there is one rank. Every rank makes the same reducers in the
@@ -49,25 +50,26 @@ class NcclReducer {
   // Where the next owned shard's gradient is to be written by the compute lane: `elements` floats, which are what
   // an earlier shard left there. Behind them lies room up to PaddedElements, zero at first, which stays as it is.
   // The same address for the same shard of every step.
-  float* shard_gradient() const;
+  float* shard_gradient() const override;
   // Doubles of the shard, likewise; not zeroed.
-  double* shard_scalars() const;
+  double* shard_scalars() const override;
 
   // During the backward of the rank's last shard, once the calls of this layer and of all behind it are enqueued:
   // reduces what is complete. Optional; an error is given out by Finish.
   void LayerDone(int layer);
   // The shard is enqueued, its scalars too.
-  absl::Status CommitShard();
+  absl::Status CommitShard() override;
   // After the last owned shard: what is on the compute lane from now on finds the sums. They hold until the next
   // step's first shard is written.
-  absl::Status Finish();
+  absl::Status Finish() override;
 
   // On the device. The sum may be changed.
-  float* sum() const;
-  const double* scalar_sums() const;
+  float* sum() const override;
+  const double* scalar_sums() const override;
   // 0: there is neither an infinity nor a NaN in the sum, on any rank. Null: nobody has looked, as nothing was added,
   // or NCCL added it.
-  const double* not_finite() const;
+  const double* not_finite() const override;
+  absl::Status Await(const std::function<absl::StatusOr<bool>()>& reached) override;
 
   // In the order in which they are reduced.
   const std::vector<Bucket>& buckets() const { return buckets_; }

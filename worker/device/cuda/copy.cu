@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/device/cuda/copy.h"
+#include "worker/device/cuda/gathered.cuh"
 #include "worker/device/cuda/launch.cuh"
 #include "worker/device/cuda/visit.h"
 
@@ -18,6 +19,12 @@ template <typename T>
 void FillAs(Context& context, const Tensor& out, double value) {
   ForEach(context, out.elements(), FillOp<T>{out.as<T>(), static_cast<T>(value)});
 }
+
+struct BytesOp {
+  const uint8_t* from;
+  uint8_t* to;
+  __device__ void operator()(int64_t i) const { to[i] = from[i]; }
+};
 
 template <typename T>
 struct AddOp {
@@ -72,7 +79,7 @@ __global__ void GatherKernel(const S* __restrict__ rows, const int64_t* __restri
     const S* row = rows + indices[i] * width;
     for (int64_t j = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; j < width;
          j += static_cast<int64_t>(gridDim.x) * blockDim.x) {
-      out[i * width + j] = static_cast<T>(row[j]) * scale + offset;
+      out[i * width + j] = Gathered(row[j], scale, offset);
     }
   }
 }
@@ -81,13 +88,17 @@ __global__ void GatherKernel(const S* __restrict__ rows, const int64_t* __restri
 
 void Copy(Context& context, Tensor from, Tensor to) {
   if (from.bytes() == 0) return;
+  if (context.recording.halted() != nullptr) {
+    return ForEach(context, static_cast<int64_t>(from.bytes()), BytesOp{from.as<uint8_t>(), to.as<uint8_t>()});
+  }
   LOCKSTEP_CUDA_CHECK(context,
                       cudaMemcpyAsync(to.data, from.data, from.bytes(), cudaMemcpyDeviceToDevice, context.stream));
 }
 
 void Fill(Context& context, Tensor out, double value) {
   if (out.bytes() == 0) return;
-  if (value == 0) {
+  // What may halt is done by a kernel, which looks first.
+  if (value == 0 && context.recording.halted() == nullptr) {
     LOCKSTEP_CUDA_CHECK(context, cudaMemsetAsync(out.data, 0, out.bytes(), context.stream));
     return;
   }

@@ -11,6 +11,8 @@
 #include <cstddef>
 #include <string>
 
+#include "worker/device/cuda/recording.h"
+
 namespace lockstep::cuda {
 
 // What went wrong first. An operation of a device has no way to fail but a bug, a broken GPU or too little scratch
@@ -78,6 +80,7 @@ struct Context {
   int device = 0;
   // Multiprocessors.
   int sm_count = 1;
+  Recording recording = {};
 
   template <typename T>
   T* Scratch(Slot slot, size_t count) {

@@ -19,7 +19,9 @@
 #include "worker/device/cuda/norms.h"
 #include "worker/device/cuda/pool.h"
 #include "worker/device/cuda/random.h"
+#include "worker/device/cuda/recorder.h"
 #include "worker/device/cuda/softmax.h"
+#include "worker/device/cuda/stream_uploads.h"
 #include "worker/device/cuda/sum_rows.h"
 #include "worker/device/cuda/transfer.h"
 #include "worker/device/cuda/update.h"
@@ -82,7 +84,7 @@ class CudaDevice final : public Device {
 
   absl::Status Open(int index) {
     description_ = DescribeGpu(ListGpus(), index);
-    if (own_.Open(index) && transfer_.Create(context_)) return absl::OkStatus();
+    if (own_.Open(index) && transfer_.Create(context_) && uploads_.Create()) return absl::OkStatus();
     return absl::UnavailableError(absl::StrCat("GPU ", index, " cannot be used: ", context_.failure.text()));
   }
 
@@ -109,16 +111,24 @@ class CudaDevice final : public Device {
   void CopyToHost(void* to, const void* from, size_t bytes) override { transfer_.ToHost(context_, to, from, bytes); }
   void Synchronize() override { LOCKSTEP_CUDA_CHECK(context_, cudaStreamSynchronize(context_.stream)); }
   bool host_accessible() const override { return false; }
+  StepRecorder* recorder() override { return &recorder_; }
+  Uploads* uploads() override { return &uploads_; }
 
-  void Copy(Tensor from, Tensor to) override { cuda::Copy(context_, from, to); }
-  void Fill(Tensor out, double value) override { cuda::Fill(context_, out, value); }
+  void Copy(Tensor from, Tensor to) override {
+    if (Works()) cuda::Copy(context_, from, to);
+  }
+  void Fill(Tensor out, double value) override {
+    if (Works()) cuda::Fill(context_, out, value);
+  }
   Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const override {
     return cuda::ImageLayout(args, x, kernel, type);
   }
   // Row-major, whatever is asked for.
   int64_t LayoutElements(const Shape& images, Layout) const override { return images.elements(); }
   void Relayout(Tensor from, Tensor to) override { cuda::Relayout(context_, from, to); }
-  void Add(Tensor a, Tensor b, Tensor out) override { cuda::Add(context_, a, b, out); }
+  void Add(Tensor a, Tensor b, Tensor out) override {
+    if (Works()) cuda::Add(context_, a, b, out);
+  }
   void RandomUniform(Tensor out, const RngStream& stream, double low, double high) override {
     cuda::RandomUniform(context_, out, stream, low, high);
   }
@@ -237,10 +247,15 @@ class CudaDevice final : public Device {
                    std::span<const Tensor> state) override {
     cuda::ApplyUpdate(context_, rule, args, w, gradient, state);
   }
-  void SumSquares(Tensor x, Tensor out) override { cuda::SumSquares(context_, x, out); }
+  void SumSquares(Tensor x, Tensor out) override {
+    if (Works()) cuda::SumSquares(context_, x, out);
+  }
   void CheckFinite(Tensor x, Tensor flag) override { cuda::CheckFinite(context_, x, flag); }
 
  private:
+  // False: an update is walked through for its arguments alone.
+  bool Works() const { return context_.recording.collected == nullptr; }
+
   static absl::Status CannotAllocate(size_t bytes, cudaError_t error) {
     // Not an error of the calls that come.
     static_cast<void>(cudaGetLastError());
@@ -261,6 +276,8 @@ class CudaDevice final : public Device {
   Transfer transfer_;
   GemmCache gemm_;
   ConvPlans convolutions_;
+  Recorder recorder_{&context_};
+  StreamUploads uploads_{&context_};
 };
 
 }  // namespace

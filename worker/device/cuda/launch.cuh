@@ -17,8 +17,10 @@ inline int BlocksFor(const Context& context, int64_t n, int threads = kThreads) 
   return static_cast<int>(std::clamp<int64_t>(wanted, 1, static_cast<int64_t>(context.sm_count) * 16));
 }
 
+// halted: see Recording.
 template <typename F>
-__global__ void ForEachKernel(int64_t n, F f) {
+__global__ void ForEachKernel(int64_t n, F f, const int64_t* halted) {
+  if (halted != nullptr && *halted != 0) return;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) f(i);
 }
@@ -27,7 +29,7 @@ __global__ void ForEachKernel(int64_t n, F f) {
 template <typename F>
 void ForEach(Context& context, int64_t n, const F& f) {
   if (n <= 0) return;
-  ForEachKernel<<<BlocksFor(context, n), kThreads, 0, context.stream>>>(n, f);
+  ForEachKernel<<<BlocksFor(context, n), kThreads, 0, context.stream>>>(n, f, context.recording.halted());
   LOCKSTEP_CUDA_CHECK_LAUNCH(context);
 }
 

@@ -33,6 +33,9 @@ struct NormalOp {
 template <typename T>
 struct DropoutOp {
   RngStream stream;
+  // Of the step that runs, where it is recorded as `recorded_step`; else null.
+  const StepCursor* cursor;
+  int64_t recorded_step;
   math::DropoutMath<T> math;
   const T* x;
   // The stream's word of x[0].
@@ -41,7 +44,9 @@ struct DropoutOp {
   T* y;
   __device__ void operator()(int64_t i) const {
     const int64_t block = (first >> 2) + i;
-    const PhiloxBlock words = stream.Block(static_cast<uint64_t>(block));
+    RngStream own = stream;
+    if (cursor != nullptr) own.stream += static_cast<uint64_t>(cursor->step - recorded_step) << kStepShift;
+    const PhiloxBlock words = own.Block(static_cast<uint64_t>(block));
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       const int64_t at = 4 * block + k - first;
@@ -70,7 +75,9 @@ void Dropout(Context& context, Tensor x, double rate, const RngStream& stream, i
   const int64_t blocks = ((first + n - 1) >> 2) - (first >> 2) + 1;
   VisitReal(x.type, [&]<typename T>(T) {
     const math::DropoutMath<T> math(static_cast<T>(rate));
-    ForEach(context, blocks, DropoutOp<T>{stream, math, x.as<T>(), first, n, y.as<T>()});
+    ForEach(
+        context, blocks,
+        DropoutOp<T>{stream, context.recording.cursor, context.recording.step, math, x.as<T>(), first, n, y.as<T>()});
   });
 }
 

@@ -20,9 +20,34 @@ struct UpdateArrays {
   T* state[kMaxUpdateStates];
 };
 
+// A call's arguments: its own, or those of the step that runs.
+struct UpdateCall {
+  UpdateArgs args;
+  const StepCursor* cursor = nullptr;
+  UpdateTable table;
+  int64_t call = 0;
+
+  __device__ bool Halted() const { return cursor != nullptr && cursor->halted != 0; }
+  __device__ const UpdateArgs& Args() const {
+    return cursor == nullptr ? args : table.args[cursor->decided * table.calls + call];
+  }
+};
+
+UpdateCall NextCall(Recording& recording, const UpdateArgs& args) {
+  UpdateCall call{.args = args};
+  if (recording.halted() == nullptr) return call;
+  call.cursor = recording.cursor;
+  call.table = recording.updates;
+  call.call = recording.next_update++;
+  return call;
+}
+
 template <bool kDecays, typename T, typename Math>
 __device__ void UpdateOne(const Math& math, T decay, T& w, T& g, T& s0, T& s1, T& s2) {
-  if constexpr (kDecays) w -= decay * w;
+  if constexpr (kDecays) {
+    // Minus zero stays what it is.
+    if (decay != 0) w -= decay * w;
+  }
   if constexpr (Math::kStates == 0) math(w, g);
   if constexpr (Math::kStates == 1) math(w, g, s0);
   if constexpr (Math::kStates == 2) math(w, g, s0, s1);
@@ -31,8 +56,10 @@ __device__ void UpdateOne(const Math& math, T decay, T& w, T& g, T& s0, T& s1, T
 
 // Packs of Width elements, `packs` of them. The functor is made here, since it may read norms, which lie on the device.
 template <bool kDecays, typename T, int Width, typename Math>
-__global__ void UpdateKernel(UpdateArgs args, UpdateArrays<T> arrays, int64_t packs) {
+__global__ void UpdateKernel(UpdateCall call, UpdateArrays<T> arrays, int64_t packs) {
   using P = Pack<T, Width>;
+  if (call.Halted()) return;
+  const UpdateArgs& args = call.Args();
   const Math math(args);
   const T decay = static_cast<T>(args.decay);
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
@@ -69,18 +96,18 @@ void Advance(UpdateArrays<T>& arrays, int64_t n) {
 }
 
 template <bool kDecays, typename T, typename Math>
-void Run(Context& context, const UpdateArgs& args, UpdateArrays<T> arrays, int64_t n) {
+void Run(Context& context, const UpdateCall& call, UpdateArrays<T> arrays, int64_t n) {
   constexpr int kWidth = kPackWidth<T>;
   const int64_t packs = OnPacks(arrays) ? n / kWidth : 0;
   if (packs > 0) {
     UpdateKernel<kDecays, T, kWidth, Math>
-        <<<BlocksFor(context, packs), kThreads, 0, context.stream>>>(args, arrays, packs);
+        <<<BlocksFor(context, packs), kThreads, 0, context.stream>>>(call, arrays, packs);
     LOCKSTEP_CUDA_CHECK_LAUNCH(context);
     Advance(arrays, packs * kWidth);
   }
   const int64_t rest = n - packs * kWidth;
   if (rest == 0) return;
-  UpdateKernel<kDecays, T, 1, Math><<<BlocksFor(context, rest), kThreads, 0, context.stream>>>(args, arrays, rest);
+  UpdateKernel<kDecays, T, 1, Math><<<BlocksFor(context, rest), kThreads, 0, context.stream>>>(call, arrays, rest);
   LOCKSTEP_CUDA_CHECK_LAUNCH(context);
 }
 
@@ -90,12 +117,14 @@ void ApplyAs(Context& context, UpdateRule rule, const UpdateArgs& args, const Up
   double norms[2] = {1, 1};
   UpdateArgs on_host = args;
   on_host.norms.data = norms;
+  const UpdateCall call = NextCall(context.recording, args);
   VisitUpdate<T>(rule, on_host, [&](const auto& math) {
     using Math = std::decay_t<decltype(math)>;
     if constexpr (Math::kWritesWeight && !Math::kWritesGradient) {
-      if (args.decay != 0) return Run<true, T, Math>(context, args, arrays, n);
+      // A recorded call's rate may be 0 now and not later.
+      if (args.decay != 0 || call.cursor != nullptr) return Run<true, T, Math>(context, call, arrays, n);
     }
-    Run<false, T, Math>(context, args, arrays, n);
+    Run<false, T, Math>(context, call, arrays, n);
   });
 }
 
@@ -132,6 +161,11 @@ struct FiniteOp {
 void ApplyUpdate(Context& context, UpdateRule rule, const UpdateArgs& args, Tensor w, Tensor gradient,
                  std::span<const Tensor> state) {
   if (w.elements() == 0) return;
+  if (Recording& recording = context.recording; recording.collected != nullptr) {
+    if (recording.next_update < recording.updates.calls) recording.collected[recording.next_update] = args;
+    ++recording.next_update;
+    return;
+  }
   VisitReal(w.type, [&]<typename T>(T) {
     UpdateArrays<T> arrays{w.as<T>(), gradient.as<T>(), {}};
     for (size_t i = 0; i < std::min(state.size(), std::size(arrays.state)); ++i) arrays.state[i] = state[i].as<T>();

@@ -26,7 +26,7 @@ class Dropout final : public Layer {
   // The limit of 10,000 layers leaves the layer's index its 16 bits.
   static RngStream Stream(const LayerContext& context) {
     return {context.seed, RngPurpose::kDropout,
-            static_cast<uint64_t>(context.step) << 16 | static_cast<uint64_t>(context.layer_index)};
+            static_cast<uint64_t>(context.step) << kStepShift | static_cast<uint64_t>(context.layer_index)};
   }
   double rate_;
 };

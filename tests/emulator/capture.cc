@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/emulator/capture.h"
+
+#include <cuda_runtime_api.h>
+
+#include <atomic>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace lockstep::emulated {
+
+namespace {
+
+using Works = std::vector<std::function<void()>>;
+
+// Streams are of one thread, and a thread has one.
+thread_local std::unique_ptr<Works> captured;
+std::atomic<int64_t> launches, nodes;
+
+Works* Of(cudaGraph_t graph) { return reinterpret_cast<Works*>(graph); }
+Works* Of(cudaGraphExec_t graph) { return reinterpret_cast<Works*>(graph); }
+
+}  // namespace
+
+void Enqueue(std::function<void()> work) {
+  if (captured == nullptr) {
+    work();
+  } else {
+    captured->push_back(std::move(work));
+  }
+}
+
+bool Capturing() { return captured != nullptr; }
+
+GraphCounts CountGraphs() { return {launches, nodes}; }
+
+}  // namespace lockstep::emulated
+
+using namespace lockstep::emulated;
+
+extern "C" {
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (captured != nullptr) return cudaErrorIllegalState;
+  captured = std::make_unique<Works>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  if (captured == nullptr) return cudaErrorIllegalState;
+  *graph = reinterpret_cast<cudaGraph_t>(captured.release());
+  return cudaSuccess;
+}
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, size_t* count) {
+  *count = Of(graph)->size();
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete Of(graph);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  *exec = reinterpret_cast<cudaGraphExec_t>(new Works(*Of(graph)));
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+  delete Of(exec);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+  if (captured != nullptr) return cudaErrorStreamCaptureUnsupported;
+  ++launches;
+  for (const std::function<void()>& work : *Of(exec)) {
+    work();
+    ++nodes;
+  }
+  return cudaSuccess;
+}
+
+}  // extern "C"

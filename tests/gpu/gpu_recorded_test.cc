@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steps that a GPU does by itself have the bits of those that go through the host, whatever happens in between.
+#include <string>
+#include <vector>
+
+#include "google/protobuf/util/json_util.h"
+#include "gtest/gtest.h"
+#include "tests/gpu/gpu.h"
+#include "tests/unit/worker/trainer_fixture.h"
+
+namespace lockstep {
+namespace {
+
+// Every other row of a table.
+class SplitDataset final : public Dataset {
+ public:
+  SplitDataset() : all_(2000), train_(all_.train()) {
+    for (int64_t row = 1; row < train_.samples; row += 2) rows_.push_back(row);
+    train_.samples = static_cast<int64_t>(rows_.size());
+    train_.rows = rows_.data();
+  }
+  const DataTable& train() const override { return train_; }
+  const DataTable& test() const override { return all_.test(); }
+  const Shape& sample_shape() const override { return all_.sample_shape(); }
+
+ private:
+  BlobDataset all_;
+  std::vector<int64_t> rows_;
+  DataTable train_;
+};
+
+class GpuRecorded : public TrainerTest {
+ protected:
+  static TrainOptions Options(bool record, v1::JobSpec spec) {
+    TrainOptions options{.spec = std::move(spec), .record_steps = record, .device = MakeGpu};
+    return options;
+  }
+  // 32 steps an epoch, the last of which is a part one.
+  static v1::JobSpec Spec(int epochs, const std::string& changes = "{}") {
+    v1::JobSpec spec = BlobSpec(), more;
+    const auto status = google::protobuf::util::JsonStringToMessage(changes, &more);
+    EXPECT_TRUE(status.ok()) << status.ToString();
+    if (more.has_optimizer()) spec.clear_optimizer();
+    spec.MergeFrom(more);
+    spec.mutable_training()->set_epochs(epochs);
+    return spec;
+  }
+
+  // What the runs say, but for times.
+  void ExpectTheSame(TrainOptions options, int64_t least_recorded) {
+    options.record_steps = true;
+    const Outcome recorded = Train(1, "recorded", options);
+    options.record_steps = false;
+    const Outcome plain = Train(1, "plain", options);
+    EXPECT_EQ(recorded.status, plain.status);
+    EXPECT_EQ(recorded.model_sha256, plain.model_sha256);
+    EXPECT_GE(recorded.result.recorded_steps, least_recorded);
+    EXPECT_EQ(plain.result.recorded_steps, 0);
+    const auto epochs = Epochs(recorded), others = Epochs(plain);
+    ASSERT_EQ(epochs.size(), others.size());
+    for (size_t i = 0; i < epochs.size(); ++i) EXPECT_EQ(epochs[i].DebugString(), others[i].DebugString());
+    ASSERT_EQ(Warnings(recorded).size(), Warnings(plain).size());
+    EXPECT_EQ(DigestsOf(recorded), DigestsOf(plain));
+  }
+  static std::vector<std::string> DigestsOf(const Outcome& outcome) {
+    std::vector<std::string> digests;
+    for (const v1::SessionRequest& report : outcome.reports) {
+      for (const v1::StepDigest& digest : report.commit_steps().digests()) {
+        digests.push_back(std::to_string(digest.step()) + " " + digest.digest());
+      }
+    }
+    return digests;
+  }
+};
+
+struct Case {
+  std::string name;
+  std::string changes;
+};
+
+class GpuRecordedJobs : public GpuRecorded, public testing::WithParamInterface<Case> {};
+
+// Of 64 steps the first, those at an epoch's end and those with a part batch go through the host.
+TEST_P(GpuRecordedJobs, HaveTheSameBits) { ExpectTheSame(Options(true, Spec(2, GetParam().changes)), 50); }
+
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, GpuRecordedJobs,
+    testing::Values(
+        Case{"Adam", "{}"}, Case{"Momentum", R"({"optimizer": {"sgd": {"learning_rate": 0.05, "momentum": 0.9}}})"},
+        Case{"AdamWWarmup", R"({"optimizer": {"adamw": {"learning_rate": 0.01}, "clip_norm": 0.5},
+                                "schedule": {"cosine_decay": {"decay_steps": 60}}})"},
+        Case{"GlobalClip", R"({"optimizer": {"nadam": {"learning_rate": 0.01}, "global_clip_norm": 0.1}})"},
+        Case{"Lamb", R"({"optimizer": {"lamb": {"learning_rate": 0.01}, "use_ema": true}})"},
+        Case{"Half", R"({"training": {"precision": "PRECISION_MIXED_FLOAT16", "loss_scale": {"growth_steps": 7}}})"},
+        Case{"Bfloat16", R"({"training": {"precision": "PRECISION_MIXED_BFLOAT16"}})"},
+        Case{"GradientNorm", R"({"metrics": [{"gradient_norm": {}}]})"}),
+    [](const auto& p) { return p.param.name; });
+
+TEST_F(GpuRecorded, RowsOfASplitAreGathered) {
+  TrainOptions options = Options(true, Spec(2));
+  options.dataset = [] { return std::make_unique<SplitDataset>(); };
+  ExpectTheSame(options, 50);
+}
+
+TEST_F(GpuRecorded, TargetsThatAreNumbersAreGathered) {
+  TrainOptions options = Options(true, Spec(2, R"({"loss": {"categorical_crossentropy": {"from_logits": true}}})"));
+  options.numbers = true;
+  ExpectTheSame(options, 50);
+}
+
+// Sample 100 has an infinity.
+TEST_F(GpuRecorded, AStepThatIsNotFiniteFailsTheJob) {
+  TrainOptions options = Options(true, Spec(2));
+  options.poisoned = true;
+  ExpectTheSame(options, 0);
+}
+
+TEST_F(GpuRecorded, AStepThatIsNotFiniteIsSkipped) {
+  TrainOptions options = Options(true, Spec(2, R"({"training": {"non_finite": "NON_FINITE_POLICY_SKIP_STEP"}})"));
+  options.poisoned = true;
+  ExpectTheSame(options, 45);
+}
+
+TEST_F(GpuRecorded, AStepThatIsNotFiniteIsRolledBack) {
+  TrainOptions options = Options(true, Spec(2, R"({"training": {"non_finite": "NON_FINITE_POLICY_ROLL_BACK",
+                                                   "checkpoint_interval_steps": 7}})"));
+  options.poisoned = true;
+  ExpectTheSame(options, 45);
+}
+
+TEST_F(GpuRecorded, AScaleThatIsTooLargeShrinks) {
+  ExpectTheSame(Options(true, Spec(2, R"({"training": {"precision": "PRECISION_MIXED_FLOAT16",
+                                            "loss_scale": {"initial_scale": 16777216, "growth_steps": 5}}})")),
+                40);
+}
+
+TEST_F(GpuRecorded, AStopIsHeardAtOnce) {
+  TrainOptions options = Options(true, Spec(2));
+  options.stop_at = 17;
+  const Outcome outcome = Train(1, "stopped", options);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.result.step, 18);
+  EXPECT_GT(outcome.result.recorded_steps, 10);
+}
+
+TEST_F(GpuRecorded, AccumulatedStepsGoThroughTheHost) {
+  TrainOptions options =
+      Options(true, Spec(1, R"({"optimizer": {"adam": {"learning_rate": 0.01}, "gradient_accumulation_steps": 2}})"));
+  const Outcome outcome = Train(1, "accumulated", options);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.result.recorded_steps, 0);
+}
+
+}  // namespace
+}  // namespace lockstep

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/train/recorded_steps.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/status_macros.h"
+#include "worker/train/gradient_ops.h"
+
+namespace lockstep {
+
+namespace {
+
+// They are read only.
+Tensor Numbers(const double* data, int64_t count) { return {const_cast<double*>(data), Shape{count}, DType::kF64}; }
+
+}  // namespace
+
+RecordedSteps::RecordedSteps(RecordedParts parts)
+    : parts_(std::move(parts)), scalars_(static_cast<size_t>(parts_.model->stats_width() + parts_.wishes)) {}
+
+absl::StatusOr<std::unique_ptr<RecordedSteps>> RecordedSteps::Create(RecordedParts parts) {
+  std::unique_ptr<RecordedSteps> steps(new RecordedSteps(std::move(parts)));
+  LOCKSTEP_RETURN_IF_ERROR(steps->Build());
+  return steps;
+}
+
+absl::Status RecordedSteps::Build() {
+  const auto numbers = static_cast<size_t>(parts_.wishes) + 3;
+  LOCKSTEP_ASSIGN_OR_RETURN(buffer_, parts_.device->Allocate(numbers * sizeof(double)));
+  auto* const memory = static_cast<double*>(buffer_->data());
+  wishes_ = {memory, Shape{parts_.wishes}, DType::kF64};
+  squares_ = {memory + parts_.wishes, Shape{1}, DType::kF64};
+  flag_ = {memory + parts_.wishes + 1, Shape{1}, DType::kF64};
+  scratch_ = {memory + parts_.wishes + 2, Shape{1}, DType::kF64};
+  wished_.assign(static_cast<size_t>(parts_.wishes), 0.0);
+  return parts_.sampler->PrepareRecording(parts_.batch_size, parts_.plan->steps_per_epoch());
+}
+
+absl::Status RecordedSteps::Prepare(int64_t step, double loss_scale) {
+  StepRecorder& recorder = *parts_.device->recorder();
+  if (recorder.ready() && recorded_scale_ == loss_scale) return absl::OkStatus();
+  recorded_scale_.reset();
+  LOCKSTEP_RETURN_IF_ERROR(recorder.Record({.step = step,
+                                            .results = static_cast<int64_t>(scalars_) + 1,
+                                            .body = [this, step, loss_scale] { return Body(step, loss_scale); },
+                                            .update =
+                                                [this](int64_t at) {
+                                                  parts_.optimizer->Step(*parts_.device, parts_.model->parameters(),
+                                                                         Flat(parts_.reducer->sum()), parts_.rate(at),
+                                                                         at);
+                                                }}));
+  recorded_scale_ = loss_scale;
+  results_.resize(static_cast<size_t>(recorder.max_steps()) * (scalars_ + 1));
+  return absl::OkStatus();
+}
+
+absl::Status RecordedSteps::Shard(int64_t step, int shard, double scale) {
+  Device& device = *parts_.device;
+  const RowRange rows = parts_.plan->ShardRows(parts_.batch_size, shard);
+  const Batch batch = parts_.sampler->RecordTake(*device.recorder(), rows.first, rows.size());
+  double* const scalars = parts_.reducer->shard_scalars();
+  const int width = parts_.model->stats_width();
+  device.Fill({scalars, Shape{static_cast<int64_t>(scalars_)}, DType::kF64}, 0);
+  // They go with the rank's first shard.
+  if (shard == parts_.owned.first) device.Copy(wishes_, {scalars + width, wishes_.shape, DType::kF64});
+  parts_.model->ForwardBackward({.device = &device,
+                                 .training = true,
+                                 .seed = parts_.seed,
+                                 .step = step,
+                                 .first_row = rows.first,
+                                 .batch_rows = parts_.batch_size},
+                                batch, scale, Flat(parts_.reducer->shard_gradient()),
+                                {scalars, Shape{width}, DType::kF64}, nullptr);
+  return parts_.reducer->CommitShard();
+}
+
+absl::Status RecordedSteps::Body(int64_t step, double loss_scale) {
+  Device& device = *parts_.device;
+  for (int shard = parts_.owned.first; shard < parts_.owned.end; ++shard) {
+    LOCKSTEP_RETURN_IF_ERROR(Shard(step, shard, loss_scale / static_cast<double>(parts_.batch_size)));
+  }
+  LOCKSTEP_RETURN_IF_ERROR(parts_.reducer->Finish());
+  const Tensor gradient = Flat(parts_.reducer->sum());
+  Tensor flag = Numbers(parts_.reducer->not_finite(), 1);
+  if (flag.data == nullptr) {
+    flag = flag_;
+    device.CheckFinite(gradient, flag);
+  }
+  Unscale(device, *parts_.model, loss_scale, gradient, scratch_);
+  if (parts_.model->objective().wants_gradient_norm()) SumSquaresOf(device, *parts_.model, gradient, squares_);
+  device.recorder()->Decide(Numbers(parts_.reducer->scalar_sums(), static_cast<int64_t>(scalars_)), squares_, flag);
+  parts_.model->UpdateMoving(gradient);
+  return absl::OkStatus();
+}
+
+absl::Status RecordedSteps::Start(int64_t step, int64_t count, std::span<const double> wishes) {
+  if (!std::ranges::equal(wishes, wished_)) {
+    std::ranges::copy(wishes, wished_.begin());
+    parts_.device->CopyFromHost(wishes_.data, wished_.data(), wishes_.bytes());
+  }
+  return parts_.device->recorder()->Start(step, count);
+}
+
+absl::StatusOr<int64_t> RecordedSteps::Finish() { return parts_.device->recorder()->Finish(results_); }
+
+}  // namespace lockstep
