@@ -32,8 +32,8 @@ class SplitDataset final : public Dataset {
 class GpuRecorded : public TrainerTest {
  protected:
   static TrainOptions Options(bool record, v1::JobSpec spec) {
-    TrainOptions options{.spec = std::move(spec), .record_steps = record, .device = MakeGpu};
-    return options;
+    // Long runs also where the GPU is an emulated one.
+    return {.spec = std::move(spec), .record_steps = record, .run_seconds = 60, .device = MakeGpu};
   }
   // 32 steps an epoch, the last of which is a part one.
   static v1::JobSpec Spec(int epochs, const std::string& changes = "{}") {
@@ -43,6 +43,7 @@ class GpuRecorded : public TrainerTest {
     if (more.has_optimizer()) spec.clear_optimizer();
     spec.MergeFrom(more);
     spec.mutable_training()->set_epochs(epochs);
+    spec.mutable_training()->set_digest_interval_steps(20);
     return spec;
   }
 
@@ -60,7 +61,10 @@ class GpuRecorded : public TrainerTest {
     ASSERT_EQ(epochs.size(), others.size());
     for (size_t i = 0; i < epochs.size(); ++i) EXPECT_EQ(epochs[i].DebugString(), others[i].DebugString());
     ASSERT_EQ(Warnings(recorded).size(), Warnings(plain).size());
-    EXPECT_EQ(DigestsOf(recorded), DigestsOf(plain));
+    // Where a job fails, it is a matter of time which were reported.
+    if (plain.status.ok()) {
+      EXPECT_EQ(DigestsOf(recorded), DigestsOf(plain));
+    }
   }
   static std::vector<std::string> DigestsOf(const Outcome& outcome) {
     std::vector<std::string> digests;

@@ -24,7 +24,8 @@ class EnqueuedReducer {
   virtual double* shard_scalars() const = 0;
   virtual absl::Status CommitShard() = 0;
   virtual absl::Status Finish() = 0;
-  // The sums, until the next step's first shard is written. The gradient may be changed.
+  // The sums, until the next step's first shard is written. Both may be changed. Where there is one shard its scalars
+  // are the sums, in the same place.
   virtual float* sum() const = 0;
   virtual const double* scalar_sums() const = 0;
   // 0: there is neither an infinity nor a NaN in the sum, on any rank. Null: nobody has looked.

@@ -38,6 +38,8 @@ class Prefetcher {
   // call. What went wrong with it, and so with all later ones; INTERNAL where another piece is next. One thread;
   // allocates and locks nothing.
   absl::StatusOr<Slot> Next(const Piece& piece);
+  // Next would not wait.
+  bool ready() const { return made_.load() != taken_; }
 
  private:
   struct Entry {

@@ -63,9 +63,10 @@ class StepRecorder {
   // targets: [rows] or [rows, target width].
   virtual void GatherSamples(const SampleTable& table, int64_t first, Tensor inputs, Tensor targets) = 0;
   // Once, before anything that outlives the step is changed. All of sums (kF64) and then of extra (kF64, or null data)
-  // is kept for the host. Where sums[0] is not finite, or flag (kF64 [1], or null data) not 0, the run halts: from here
-  // on Add, Blend, Copy, Fill and ApplyUpdate change nothing, in this step and the ones behind it.
-  virtual void Decide(Tensor sums, Tensor extra, Tensor flag) = 0;
+  // is kept for the host, and sums is zero again. Where sums[0] is not finite, or flag (kF64 [1]) is not 0 (null data:
+  // where an element of `gradient` is not finite), the run halts: from here on Add, Blend, Copy, Fill and ApplyUpdate
+  // change nothing, in this step and the ones behind it.
+  virtual void Decide(Tensor sums, Tensor extra, Tensor flag, Tensor gradient) = 0;
 
   // Begins a run of steps [first, first + count), 1 to max_steps of them, where ready. `update` is called for each, in
   // order, for the arguments of its updates. One run at a time.

@@ -11,7 +11,6 @@ namespace lockstep {
 
 namespace {
 
-// They are read only.
 Tensor Numbers(const double* data, int64_t count) { return {const_cast<double*>(data), Shape{count}, DType::kF64}; }
 
 }  // namespace
@@ -26,13 +25,12 @@ absl::StatusOr<std::unique_ptr<RecordedSteps>> RecordedSteps::Create(RecordedPar
 }
 
 absl::Status RecordedSteps::Build() {
-  const auto numbers = static_cast<size_t>(parts_.wishes) + 3;
+  const auto numbers = static_cast<size_t>(parts_.wishes) + 2;
   LOCKSTEP_ASSIGN_OR_RETURN(buffer_, parts_.device->Allocate(numbers * sizeof(double)));
   auto* const memory = static_cast<double*>(buffer_->data());
   wishes_ = {memory, Shape{parts_.wishes}, DType::kF64};
   squares_ = {memory + parts_.wishes, Shape{1}, DType::kF64};
-  flag_ = {memory + parts_.wishes + 1, Shape{1}, DType::kF64};
-  scratch_ = {memory + parts_.wishes + 2, Shape{1}, DType::kF64};
+  scratch_ = {memory + parts_.wishes + 1, Shape{1}, DType::kF64};
   wished_.assign(static_cast<size_t>(parts_.wishes), 0.0);
   return parts_.sampler->PrepareRecording(parts_.batch_size, parts_.plan->steps_per_epoch());
 }
@@ -61,9 +59,12 @@ absl::Status RecordedSteps::Shard(int64_t step, int shard, double scale) {
   const Batch batch = parts_.sampler->RecordTake(*device.recorder(), rows.first, rows.size());
   double* const scalars = parts_.reducer->shard_scalars();
   const int width = parts_.model->stats_width();
-  device.Fill({scalars, Shape{static_cast<int64_t>(scalars_)}, DType::kF64}, 0);
+  // Decide leaves zeros where there is but one.
+  if (parts_.plan->shards() > 1) device.Fill({scalars, Shape{static_cast<int64_t>(scalars_)}, DType::kF64}, 0);
   // They go with the rank's first shard.
-  if (shard == parts_.owned.first) device.Copy(wishes_, {scalars + width, wishes_.shape, DType::kF64});
+  if (shard == parts_.owned.first && !parts_.alone) {
+    device.Copy(wishes_, {scalars + width, wishes_.shape, DType::kF64});
+  }
   parts_.model->ForwardBackward({.device = &device,
                                  .training = true,
                                  .seed = parts_.seed,
@@ -75,6 +76,8 @@ absl::Status RecordedSteps::Shard(int64_t step, int shard, double scale) {
   return parts_.reducer->CommitShard();
 }
 
+Tensor RecordedSteps::Sums() const { return Numbers(parts_.reducer->scalar_sums(), static_cast<int64_t>(scalars_)); }
+
 absl::Status RecordedSteps::Body(int64_t step, double loss_scale) {
   Device& device = *parts_.device;
   for (int shard = parts_.owned.first; shard < parts_.owned.end; ++shard) {
@@ -82,14 +85,9 @@ absl::Status RecordedSteps::Body(int64_t step, double loss_scale) {
   }
   LOCKSTEP_RETURN_IF_ERROR(parts_.reducer->Finish());
   const Tensor gradient = Flat(parts_.reducer->sum());
-  Tensor flag = Numbers(parts_.reducer->not_finite(), 1);
-  if (flag.data == nullptr) {
-    flag = flag_;
-    device.CheckFinite(gradient, flag);
-  }
   Unscale(device, *parts_.model, loss_scale, gradient, scratch_);
   if (parts_.model->objective().wants_gradient_norm()) SumSquaresOf(device, *parts_.model, gradient, squares_);
-  device.recorder()->Decide(Numbers(parts_.reducer->scalar_sums(), static_cast<int64_t>(scalars_)), squares_, flag);
+  device.recorder()->Decide(Sums(), squares_, Numbers(parts_.reducer->not_finite(), 1), gradient);
   parts_.model->UpdateMoving(gradient);
   return absl::OkStatus();
 }
@@ -97,8 +95,9 @@ absl::Status RecordedSteps::Body(int64_t step, double loss_scale) {
 absl::Status RecordedSteps::Start(int64_t step, int64_t count, std::span<const double> wishes) {
   if (!std::ranges::equal(wishes, wished_)) {
     std::ranges::copy(wishes, wished_.begin());
-    parts_.device->CopyFromHost(wishes_.data, wished_.data(), wishes_.bytes());
+    if (!parts_.alone) parts_.device->CopyFromHost(wishes_.data, wished_.data(), wishes_.bytes());
   }
+  parts_.device->Fill(Sums(), 0);
   return parts_.device->recorder()->Start(step, count);
 }
 

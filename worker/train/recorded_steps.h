@@ -35,6 +35,8 @@ struct RecordedParts {
   int64_t batch_size = 0;
   // Of the reducer's scalars, behind the model's sums.
   int wishes = 0;
+  // There are no other ranks to hear of them.
+  bool alone = false;
   uint64_t seed = 0;
   // The learning rate of a step.
   std::function<double(int64_t step)> rate;
@@ -56,8 +58,11 @@ class RecordedSteps {
   absl::StatusOr<bool> Reached() { return parts_.device->recorder()->Reached(); }
   absl::StatusOr<int64_t> Finish();
 
-  // Of the i-th step that was done: all ranks' sums, wishes behind them, and the squares of the gradient's norm.
-  std::span<const double> sums(int64_t i) const { return Row(i).first(scalars_); }
+  // Of the i-th step that was done, over all ranks: the model's sums, the wishes, and the gradient's squares.
+  std::span<const double> sums(int64_t i) const { return Row(i).first(scalars_ - wished_.size()); }
+  std::span<const double> wishes(int64_t i) const {
+    return parts_.alone ? wished_ : Row(i).subspan(scalars_ - wished_.size(), wished_.size());
+  }
   double squares(int64_t i) const { return Row(i)[scalars_]; }
 
  private:
@@ -66,6 +71,8 @@ class RecordedSteps {
   absl::Status Body(int64_t step, double loss_scale);
   // The gradient that lies there.
   Tensor Flat(float* data) const { return {data, parts_.model->parameters().shape, DType::kF32}; }
+  // All ranks' sums.
+  Tensor Sums() const;
   absl::Status Shard(int64_t step, int shard, double scale);
   std::span<const double> Row(int64_t i) const {
     return std::span(results_).subspan(static_cast<size_t>(i) * (scalars_ + 1), scalars_ + 1);
@@ -75,7 +82,7 @@ class RecordedSteps {
   const size_t scalars_;
   std::unique_ptr<Buffer> buffer_;
   // kF64 on the device: this rank's wishes, the gradient's squares, and scratch.
-  Tensor wishes_, squares_, flag_, scratch_;
+  Tensor wishes_, squares_, scratch_;
   std::vector<double> wished_;
   std::vector<double> results_;
   std::optional<double> recorded_scale_;

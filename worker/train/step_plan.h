@@ -45,6 +45,7 @@ class StepPlan {
     return {shard * rows / shards_, (shard + int64_t{1}) * rows / shards_};
   }
 
+  int shards() const { return shards_; }
   int64_t max_shard_rows() const { return (std::min(batch_size_, samples_) + shards_ - 1) / shards_; }
 
  private:

@@ -62,6 +62,8 @@ struct TrainerConfig {
   bool scale_loss = false;
   // Steps are run by the device alone where it can (RecordedSteps). The bits do not depend on it.
   bool record_steps = true;
+  // A run of them takes about so long at most, so that wishes are heard and the watchdog sees progress.
+  double run_seconds = 0.02;
 };
 
 class Trainer {

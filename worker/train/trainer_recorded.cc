@@ -10,8 +10,6 @@ namespace lockstep {
 
 namespace {
 
-// A run is no longer, so that wishes are heard and the watchdog sees progress.
-constexpr double kRunSeconds = 0.02;
 // Every so many steps one goes through the host, which sees how long its phases take.
 constexpr int64_t kTimedInterval = 1024;
 // Until it is known how long a step takes.
@@ -39,6 +37,7 @@ absl::Status Trainer::PrepareRecordedSteps() {
                              .plan = &step_plan_,
                              .batch_size = config_.spec.training().batch_size(),
                              .wishes = kWishes,
+                             .alone = communicator_->size() == 1,
                              .seed = config_.spec.seed(),
                              .rate = [this](int64_t step) { return Rate(step); }});
   if (!recorded.ok()) return recorded.status();
@@ -59,7 +58,7 @@ int64_t Trainer::RecordableSteps(int64_t step) const {
   count = std::min(count, Until(step, CheckpointInterval()));
   if (loss_scale_) count = std::min(count, loss_scale_->StepsUntilGrowth(loss_scale_state()));
   const double seconds = all_recorded_step_seconds_ / communicator_->size();
-  const double fit = seconds > 0 ? kRunSeconds / seconds : kFirstRun;
+  const double fit = seconds > 0 ? config_.run_seconds / seconds : kFirstRun;
   return std::min(count, static_cast<int64_t>(std::max(1.0, std::min(fit, 1e6))));
 }
 
@@ -84,17 +83,16 @@ absl::StatusOr<int64_t> Trainer::RunRecorded(int64_t step, int64_t count) {
 void Trainer::Account(int64_t done, double seconds) {
   if (done == 0) return;
   const int64_t rows = config_.spec.training().batch_size();
-  const auto width = static_cast<size_t>(model_->stats_width());
   for (int64_t i = 0; i < done; ++i) {
     const std::span<const double> sums = recorded_->sums(i);
-    std::ranges::copy(sums.first(width), step_sums_.begin());
+    std::ranges::copy(sums, step_sums_.begin());
     if (model_->objective().wants_gradient_norm()) {
       model_->objective().AddGradientNorm(std::sqrt(recorded_->squares(i)), step_sums_);
     }
     if (loss_scale_) loss_scale_->Observe(true, loss_scale_state());
     reporter_.AddStep(step_sums_, rows, nullptr, state_);
   }
-  TakeWishes(recorded_->sums(done - 1).subspan(width));
+  TakeWishes(recorded_->wishes(done - 1));
   reporter_.AddRun(seconds, done);
   recorded_step_seconds_ = seconds / static_cast<double>(done);
   recorded_steps_ += done;

@@ -164,6 +164,45 @@ TEST_F(GpuNcclTest, AGroupOfOneDoesWhatIsAskedOfNccl) {
   EXPECT_TRUE((*group)->Close().ok());
 }
 
+// As in a recorded step: forks from the compute lane, meets NCCL there, and comes back.
+TEST_F(GpuNcclTest, AGroupOfOneIsRecorded) {
+  const auto api = LoadNccl(CudaFoldersFirst(), CudaFoldersLast());
+  ASSERT_TRUE(api.ok()) << api.status();
+  auto group = NcclGroup::Join(*api, *NcclGroup::MakeId(**api),
+                               {.rank = 0, .size = 1, .timeout = std::chrono::seconds(60), .clock = &clock_});
+  ASSERT_TRUE(group.ok()) << group.status();
+  const std::vector<float> values = Values(5, kCount);
+  float* const from = Put(values);
+  float* const to = Put(std::vector<float>(values.size()));
+  const auto step = [&] {
+    ops_->Order(Lane::kCompute, Lane::kReduce);
+    const absl::Status enqueued = (*group)->Enqueue("to send to itself", [&](Comm comm) {
+      const Stream stream = ops_->stream(Lane::kReduce);
+      const int result = (*api)->Send(from, values.size(), kFloat32, 0, comm, stream);
+      return result == kSuccess ? (*api)->Recv(to, values.size(), kFloat32, 0, comm, stream) : result;
+    });
+    EXPECT_TRUE(enqueued.ok()) << enqueued;
+    ops_->Order(Lane::kReduce, Lane::kCompute);
+  };
+  // The first one makes connections.
+  step();
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed), cudaSuccess);
+  step();
+  ASSERT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+  for (int run = 0; run < 3; ++run) {
+    ASSERT_EQ(cudaMemsetAsync(to, 0, values.size() * sizeof(float), stream_), cudaSuccess);
+    ASSERT_EQ(cudaGraphLaunch(exec, stream_), cudaSuccess);
+    EXPECT_EQ(Take(to, kCount), values) << run;
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(exec), cudaSuccess);
+  EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  EXPECT_TRUE((*group)->Close().ok());
+}
+
 TEST_F(GpuNcclTest, ARankThatDoesNotComeIsNotAwaitedForEver) {
   const auto api = LoadNccl(CudaFoldersFirst(), CudaFoldersLast());
   ASSERT_TRUE(api.ok()) << api.status();

@@ -56,14 +56,21 @@ class FarRecorder final : public StepRecorder {
       device_->GatherRows(table.targets, indices, GatherArgs{}, targets);
     }
   }
-  void Decide(Tensor sums, Tensor extra, Tensor flag) override {
-    decided_ = true;
+  void Decide(Tensor sums, Tensor extra, Tensor flag, Tensor gradient) override {
     std::vector<double> numbers(static_cast<size_t>(step_.results));
     const auto width = static_cast<size_t>(sums.elements());
     device_->CopyToHost(numbers.data(), sums.data, sums.bytes());
     if (extra.data != nullptr) device_->CopyToHost(numbers.data() + width, extra.data, extra.bytes());
     double found = 0;
-    if (flag.data != nullptr) device_->CopyToHost(&found, flag.data, sizeof(found));
+    std::unique_ptr<Buffer> own;
+    if (flag.data == nullptr) {
+      own = device_->Allocate(sizeof(double)).value();
+      flag = {own->data(), Shape{1}, DType::kF64};
+      device_->CheckFinite(gradient, flag);
+    }
+    device_->CopyToHost(&found, flag.data, sizeof(found));
+    device_->Fill(sums, 0);
+    decided_ = true;
     halted_ = halted_ || !std::isfinite(numbers[0]) || found != 0;
     if (!halted_) results_.insert(results_.end(), numbers.begin(), numbers.end());
   }

@@ -28,6 +28,7 @@ class FarTrainerTest : public TrainerTest {
  protected:
   Outcome TrainFar(int ranks, const std::string& output, TrainOptions options = {}) {
     options.device = [] { return std::make_unique<FarDevice>(); };
+    options.run_seconds = 60;
     return Train(ranks, "far-" + output, options);
   }
   void ExpectAlike(const v1::JobSpec& spec, int ranks) {

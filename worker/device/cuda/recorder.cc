@@ -129,8 +129,8 @@ void Recorder::GatherSamples(const SampleTable& table, int64_t first, Tensor inp
   cuda::GatherSamples(context_, table, first, inputs, targets);
 }
 
-void Recorder::Decide(Tensor sums, Tensor extra, Tensor flag) {
-  cuda::Decide(context_, sums, extra, flag, reinterpret_cast<double*>(progress_ + kCursorBytes));
+void Recorder::Decide(Tensor sums, Tensor extra, Tensor flag, Tensor gradient) {
+  cuda::Decide(context_, sums, extra, flag, gradient, reinterpret_cast<double*>(progress_ + kCursorBytes));
   context_.recording.decided = true;
 }
 
@@ -188,7 +188,11 @@ absl::Status Recorder::Start(int64_t first, int64_t count) {
 
 absl::StatusOr<bool> Recorder::Reached() {
   const cudaError_t answer = cudaEventQuery(over_);
-  if (answer == cudaErrorNotReady) return false;
+  if (answer == cudaErrorNotReady) {
+    // Else the next launch would be told of it.
+    static_cast<void>(cudaGetLastError());
+    return false;
+  }
   if (LOCKSTEP_CUDA_CHECK(context_, answer)) return true;
   return status();
 }

@@ -23,7 +23,7 @@ class Recorder final : public StepRecorder {
   bool ready() const override;
   void Forget() override;
   void GatherSamples(const SampleTable& table, int64_t first, Tensor inputs, Tensor targets) override;
-  void Decide(Tensor sums, Tensor extra, Tensor flag) override;
+  void Decide(Tensor sums, Tensor extra, Tensor flag, Tensor gradient) override;
   int64_t max_steps() const override { return max_steps_; }
   absl::Status Start(int64_t first, int64_t count) override;
   absl::StatusOr<bool> Reached() override;

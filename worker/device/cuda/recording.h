@@ -18,6 +18,8 @@ struct StepCursor {
   int64_t decided = 0;
   // Not 0: nothing that lasts is changed any more.
   int64_t halted = 0;
+  // Not 0: the gradient was looked through, and is not finite.
+  int64_t not_finite = 0;
 };
 
 // One for each step of a run; a step's calls of ApplyUpdate have one each.

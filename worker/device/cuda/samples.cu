@@ -66,10 +66,20 @@ __global__ void GatherSamplesKernel(StepOrder order, int64_t first, int64_t rows
   }
 }
 
+struct LookOp {
+  const float* x;
+  StepCursor* cursor;
+  // Who finds one writes the same number as everybody else; a run begins with 0, and ends with the first one found.
+  __device__ void operator()(int64_t i) const {
+    if (!isfinite(x[i])) cursor->not_finite = 1;
+  }
+};
+
 // Of one block.
-__global__ void DecideKernel(StepCursor* cursor, const double* sums, int64_t width, const double* extra,
-                             int64_t extra_width, const double* flag, double* results) {
-  const bool stops = cursor->halted != 0 || !isfinite(sums[0]) || (flag != nullptr && *flag != 0);
+__global__ void DecideKernel(StepCursor* cursor, double* sums, int64_t width, const double* extra, int64_t extra_width,
+                             const double* flag, double* results) {
+  const bool stops =
+      cursor->halted != 0 || cursor->not_finite != 0 || !isfinite(sums[0]) || (flag != nullptr && *flag != 0);
   const int64_t place = cursor->done;
   // Before anybody changes what others still read.
   __syncthreads();
@@ -78,7 +88,10 @@ __global__ void DecideKernel(StepCursor* cursor, const double* sums, int64_t wid
     return;
   }
   double* const to = results + place * (width + extra_width);
-  for (int64_t i = threadIdx.x; i < width; i += blockDim.x) to[i] = sums[i];
+  for (int64_t i = threadIdx.x; i < width; i += blockDim.x) {
+    to[i] = sums[i];
+    sums[i] = 0;
+  }
   for (int64_t i = threadIdx.x; i < extra_width; i += blockDim.x) to[width + i] = extra[i];
   if (threadIdx.x == 0) {
     cursor->decided = place;
@@ -131,7 +144,10 @@ void GatherSamples(Context& context, const SampleTable& table, int64_t first, Te
   }
 }
 
-void Decide(Context& context, Tensor sums, Tensor extra, Tensor flag, double* results) {
+void Decide(Context& context, Tensor sums, Tensor extra, Tensor flag, Tensor gradient, double* results) {
+  if (flag.data == nullptr) {
+    ForEach(context, gradient.elements(), LookOp{gradient.as<float>(), context.recording.cursor});
+  }
   const int64_t extra_width = extra.data == nullptr ? 0 : extra.elements();
   DecideKernel<<<1, 32, 0, context.stream>>>(context.recording.cursor, sums.as<double>(), sums.elements(),
                                              extra.as<double>(), extra_width, flag.as<double>(), results);

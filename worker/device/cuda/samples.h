@@ -9,6 +9,6 @@ namespace lockstep::cuda {
 
 void GatherSamples(Context& context, const SampleTable& table, int64_t first, Tensor inputs, Tensor targets);
 // results: [steps, sums and extra], on the GPU.
-void Decide(Context& context, Tensor sums, Tensor extra, Tensor flag, double* results);
+void Decide(Context& context, Tensor sums, Tensor extra, Tensor flag, Tensor gradient, double* results);
 
 }  // namespace lockstep::cuda
