@@ -31,9 +31,9 @@ class SplitDataset final : public Dataset {
 
 class GpuRecorded : public TrainerTest {
  protected:
-  static TrainOptions Options(bool record, v1::JobSpec spec) {
+  static TrainOptions Options(v1::JobSpec spec) {
     // Long runs also where the GPU is an emulated one.
-    return {.spec = std::move(spec), .record_steps = record, .run_seconds = 60, .device = MakeGpu};
+    return {.spec = std::move(spec), .run_seconds = 60, .device = MakeGpu};
   }
   // 32 steps an epoch, the last of which is a part one.
   static v1::JobSpec Spec(int epochs, const std::string& changes = "{}") {
@@ -49,9 +49,8 @@ class GpuRecorded : public TrainerTest {
 
   // What the runs say, but for times.
   void ExpectTheSame(TrainOptions options, int64_t least_recorded) {
-    options.record_steps = true;
     const Outcome recorded = Train(1, "recorded", options);
-    options.record_steps = false;
+    options.spec.mutable_training()->set_step_graph(false);
     const Outcome plain = Train(1, "plain", options);
     EXPECT_EQ(recorded.status, plain.status);
     EXPECT_EQ(recorded.model_sha256, plain.model_sha256);
@@ -85,7 +84,7 @@ struct Case {
 class GpuRecordedJobs : public GpuRecorded, public testing::WithParamInterface<Case> {};
 
 // Of 64 steps the first, those at an epoch's end and those with a part batch go through the host.
-TEST_P(GpuRecordedJobs, HaveTheSameBits) { ExpectTheSame(Options(true, Spec(2, GetParam().changes)), 50); }
+TEST_P(GpuRecordedJobs, HaveTheSameBits) { ExpectTheSame(Options(Spec(2, GetParam().changes)), 50); }
 
 INSTANTIATE_TEST_SUITE_P(
     Jobs, GpuRecordedJobs,
@@ -101,45 +100,45 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& p) { return p.param.name; });
 
 TEST_F(GpuRecorded, RowsOfASplitAreGathered) {
-  TrainOptions options = Options(true, Spec(2));
+  TrainOptions options = Options(Spec(2));
   options.dataset = [] { return std::make_unique<SplitDataset>(); };
   ExpectTheSame(options, 50);
 }
 
 TEST_F(GpuRecorded, TargetsThatAreNumbersAreGathered) {
-  TrainOptions options = Options(true, Spec(2, R"({"loss": {"categorical_crossentropy": {"from_logits": true}}})"));
+  TrainOptions options = Options(Spec(2, R"({"loss": {"categorical_crossentropy": {"from_logits": true}}})"));
   options.numbers = true;
   ExpectTheSame(options, 50);
 }
 
 // Sample 100 has an infinity.
 TEST_F(GpuRecorded, AStepThatIsNotFiniteFailsTheJob) {
-  TrainOptions options = Options(true, Spec(2));
+  TrainOptions options = Options(Spec(2));
   options.poisoned = true;
   ExpectTheSame(options, 0);
 }
 
 TEST_F(GpuRecorded, AStepThatIsNotFiniteIsSkipped) {
-  TrainOptions options = Options(true, Spec(2, R"({"training": {"non_finite": "NON_FINITE_POLICY_SKIP_STEP"}})"));
+  TrainOptions options = Options(Spec(2, R"({"training": {"non_finite": "NON_FINITE_POLICY_SKIP_STEP"}})"));
   options.poisoned = true;
   ExpectTheSame(options, 45);
 }
 
 TEST_F(GpuRecorded, AStepThatIsNotFiniteIsRolledBack) {
-  TrainOptions options = Options(true, Spec(2, R"({"training": {"non_finite": "NON_FINITE_POLICY_ROLL_BACK",
+  TrainOptions options = Options(Spec(2, R"({"training": {"non_finite": "NON_FINITE_POLICY_ROLL_BACK",
                                                    "checkpoint_interval_steps": 7}})"));
   options.poisoned = true;
   ExpectTheSame(options, 45);
 }
 
 TEST_F(GpuRecorded, AScaleThatIsTooLargeShrinks) {
-  ExpectTheSame(Options(true, Spec(2, R"({"training": {"precision": "PRECISION_MIXED_FLOAT16",
+  ExpectTheSame(Options(Spec(2, R"({"training": {"precision": "PRECISION_MIXED_FLOAT16",
                                             "loss_scale": {"initial_scale": 16777216, "growth_steps": 5}}})")),
                 40);
 }
 
 TEST_F(GpuRecorded, AStopIsHeardAtOnce) {
-  TrainOptions options = Options(true, Spec(2));
+  TrainOptions options = Options(Spec(2));
   options.stop_at = 17;
   const Outcome outcome = Train(1, "stopped", options);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
@@ -149,7 +148,7 @@ TEST_F(GpuRecorded, AStopIsHeardAtOnce) {
 
 TEST_F(GpuRecorded, AccumulatedStepsGoThroughTheHost) {
   TrainOptions options =
-      Options(true, Spec(1, R"({"optimizer": {"adam": {"learning_rate": 0.01}, "gradient_accumulation_steps": 2}})"));
+      Options(Spec(1, R"({"optimizer": {"adam": {"learning_rate": 0.01}, "gradient_accumulation_steps": 2}})"));
   const Outcome outcome = Train(1, "accumulated", options);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(outcome.result.recorded_steps, 0);

@@ -33,6 +33,9 @@ class EnqueuedReducer {
   // Waits until `reached` says so, or until another rank cannot be waited for: then what it gave up by. Returns at once
   // where there are no others.
   virtual absl::Status Await(const std::function<absl::StatusOr<bool>()>& reached) = 0;
+  // `release` destroys all that was recorded of this reducer's work; called before a sum is given up by itself. Null:
+  // there is nothing any more.
+  virtual void set_release(std::function<void()> release) = 0;
 };
 
 // Of one thread. After an error of any call only the destructor may follow.

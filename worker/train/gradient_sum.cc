@@ -158,6 +158,7 @@ class DeviceSum final : public ReducerSum {
     const double* scalar_sums() const override { return scalars_->sum().as<double>(); }
     const double* not_finite() const override { return nullptr; }
     absl::Status Await(const std::function<absl::StatusOr<bool>()>&) override { return absl::OkStatus(); }
+    void set_release(std::function<void()>) override {}
 
    private:
     DeviceTree* gradients_;

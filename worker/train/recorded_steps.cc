@@ -24,7 +24,13 @@ absl::StatusOr<std::unique_ptr<RecordedSteps>> RecordedSteps::Create(RecordedPar
   return steps;
 }
 
+RecordedSteps::~RecordedSteps() {
+  parts_.reducer->set_release(nullptr);
+  parts_.device->recorder()->Forget();
+}
+
 absl::Status RecordedSteps::Build() {
+  parts_.reducer->set_release([recorder = parts_.device->recorder()] { recorder->Forget(); });
   const auto numbers = static_cast<size_t>(parts_.wishes) + 2;
   LOCKSTEP_ASSIGN_OR_RETURN(buffer_, parts_.device->Allocate(numbers * sizeof(double)));
   auto* const memory = static_cast<double*>(buffer_->data());

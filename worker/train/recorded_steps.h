@@ -47,6 +47,10 @@ class RecordedSteps {
  public:
   // RESOURCE_EXHAUSTED where memory is short.
   static absl::StatusOr<std::unique_ptr<RecordedSteps>> Create(RecordedParts parts);
+  // Forgets what is recorded, before whom it sums with is left.
+  ~RecordedSteps();
+  RecordedSteps(const RecordedSteps&) = delete;
+  RecordedSteps& operator=(const RecordedSteps&) = delete;
 
   // Records, where nothing is recorded that still holds, or the loss scale is another. Every shape of a step was
   // computed before. Errors: StepRecorder::Record.

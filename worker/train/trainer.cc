@@ -197,6 +197,12 @@ absl::Status Trainer::AgreeOnStart() {
 }
 
 absl::StatusOr<Trainer::Result> Trainer::Run() {
+  absl::StatusOr<Result> result = Train();
+  recorded_.reset();
+  return result;
+}
+
+absl::StatusOr<Trainer::Result> Trainer::Train() {
   LOCKSTEP_RETURN_IF_ERROR(AgreeOnStart());
   const int64_t total = config_.plan.total_steps;
   int64_t step = config_.first_step;

@@ -60,9 +60,7 @@ struct TrainerConfig {
   // Scales the loss as for MIXED_FLOAT16 whatever the precision; for tests. The bits do not depend on it as long as
   // nothing is too large or too small for a float.
   bool scale_loss = false;
-  // Steps are run by the device alone where it can (RecordedSteps). The bits do not depend on it.
-  bool record_steps = true;
-  // A run of them takes about so long at most, so that wishes are heard and the watchdog sees progress.
+  // A run of recorded steps takes about so long at most, so that wishes are heard and the watchdog sees progress.
   double run_seconds = 0.02;
 };
 
@@ -101,6 +99,7 @@ class Trainer {
           Failpoints* failpoints);
 
   absl::Status Build(const Dataset& dataset);
+  absl::StatusOr<Result> Train();
   // With what the rank wants, where memory is short.
   absl::Status Explained(absl::Status status) const;
   // Ranks that were told different places to start from must not mix them.

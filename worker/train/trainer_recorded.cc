@@ -23,8 +23,9 @@ int64_t Until(int64_t step, int64_t interval) { return interval - step % interva
 absl::Status Trainer::PrepareRecordedSteps() {
   // Failpoints lie between the phases of a step, and what is accumulated makes steps differ.
   const bool same_steps = optimizer_->changes_parameters(0);
-  if (!config_.record_steps || failpoints_ != nullptr || !same_steps || whole_batch_ != nullptr)
-    return absl::OkStatus();
+  const v1::TrainingSpec& training = config_.spec.training();
+  if (training.has_step_graph() && !training.step_graph()) return absl::OkStatus();
+  if (failpoints_ != nullptr || !same_steps || whole_batch_ != nullptr) return absl::OkStatus();
   if (device_->recorder() == nullptr || gradients_->enqueued() == nullptr) return absl::OkStatus();
   if (!train_sampler_->gathers_on_device()) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<RecordedSteps>> recorded =
@@ -35,7 +36,7 @@ absl::Status Trainer::PrepareRecordedSteps() {
                              .reducer = gradients_->enqueued(),
                              .owned = owned_,
                              .plan = &step_plan_,
-                             .batch_size = config_.spec.training().batch_size(),
+                             .batch_size = training.batch_size(),
                              .wishes = kWishes,
                              .alone = communicator_->size() == 1,
                              .seed = config_.spec.seed(),

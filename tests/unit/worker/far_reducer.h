@@ -65,6 +65,8 @@ class FarReducer final : public Reducer {
       return over.ok() && !*over ? absl::InternalError("it did all at once") : over.status();
     }
 
+    void set_release(std::function<void()>) override {}
+
    private:
     FarReducer* all_;
   };

@@ -164,7 +164,6 @@ struct TrainOptions {
   v1::JobSpec spec = BlobSpec();
   // See TrainerConfig.
   bool scale_loss = false;
-  bool record_steps = true;
   double run_seconds = TrainerConfig{}.run_seconds;
   // Bytes of each rank's device; 0: no limit.
   int64_t device_bytes = 0;
@@ -296,7 +295,6 @@ class TrainerTest : public ::testing::Test {
                          // Small networks too, so that tests are quick.
                          .shared_update_elements = 0,
                          .scale_loss = options.scale_loss,
-                         .record_steps = options.record_steps,
                          .run_seconds = options.run_seconds};
     if (options.device_reducer) config.device_reducer = options.device_reducer(device.get(), &communicator);
     auto trainer =

@@ -77,7 +77,9 @@ absl::Status NcclGroup::Meet(const UniqueId& id) {
 }
 
 int NcclGroup::Look() {
-  const std::lock_guard lock(mutex_);
+  // Another thread that aborts holds it until this one has let go of what was recorded.
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return kInProgress;
   if (comm_ == nullptr) return kSuccess;
   int state = kSuccess;
   const int result = api_->CommGetAsyncError(comm_, &state);
@@ -88,7 +90,7 @@ absl::Status NcclGroup::Settle(const char* what, int result) {
   const auto deadline = options_.clock->Now() + options_.timeout;
   for (int looks = 0; result == kSuccess || result == kInProgress; ++looks) {
     if (given_up()) {
-      Abort();
+      GiveUp();
       return Aborted(what);
     }
     result = Look();
@@ -102,8 +104,8 @@ absl::Status NcclGroup::Settle(const char* what, int result) {
 absl::Status NcclGroup::Enqueue(const char* what, absl::FunctionRef<int(Comm)> calls) {
   int result = kSuccess;
   {
-    const std::lock_guard lock(mutex_);
-    if (comm_ == nullptr) return Aborted(what);
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || comm_ == nullptr) return Aborted(what);
     result = api_->GroupStart();
     if (result == kSuccess) {
       result = calls(comm_);
@@ -141,6 +143,11 @@ void NcclGroup::Abort() {
   if (Comm comm = std::exchange(comm_, nullptr)) api_->CommAbort(comm);
 }
 
+void NcclGroup::GiveUp() {
+  if (release_) release_();
+  Abort();
+}
+
 absl::Status NcclGroup::Close() {
   int result = kSuccess;
   {
@@ -157,17 +164,17 @@ absl::Status NcclGroup::Close() {
 absl::Status NcclGroup::Failed(const char* what, int result) {
   std::string words = api_->GetErrorString(result);
   {
-    const std::lock_guard lock(mutex_);
-    const char* last = comm_ == nullptr ? nullptr : api_->GetLastError(comm_);
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    const char* last = !lock.owns_lock() || comm_ == nullptr ? nullptr : api_->GetLastError(comm_);
     if (last != nullptr && *last != '\0') absl::StrAppend(&words, " (", last, ")");
   }
-  Abort();
+  GiveUp();
   return absl::UnavailableError(absl::StrCat("rank ", options_.rank, " of ", options_.size, " asked NCCL ", what, ": ",
                                              words, "; ", WhatToDo(result)));
 }
 
 absl::Status NcclGroup::TimedOut(const char* what) {
-  Abort();
+  GiveUp();
   return absl::DeadlineExceededError(absl::StrCat(
       "rank ", options_.rank, " of ", options_.size, " asked NCCL ", what, " and it took longer than ",
       options_.timeout.count() / 1000.0,

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -56,8 +57,11 @@ class NcclGroup {
   // What went wrong since: of this rank, or of a peer as far as NCCL knows.
   absl::Status Check(const char* what);
 
-  // Makes all that goes on, on the GPU too, end with ABORTED. Any thread, any number of times.
+  // Makes all that goes on, on the GPU too, end with ABORTED. Any thread, any number of times. Where operations were
+  // recorded in graphs, it waits until those are destroyed.
   void Abort();
+  // Destroys such graphs: called, on the thread of all other calls, before one of those aborts by itself.
+  void set_release(std::function<void()> release) { release_ = std::move(release); }
   bool aborted() const { return aborted_.load(std::memory_order_relaxed); }
 
   // Waits for the last operations and takes the group apart, together with the others.
@@ -75,9 +79,12 @@ class NcclGroup {
   absl::Status Aborted(const char* what) const;
   bool given_up() const { return aborted() || (options_.given_up != nullptr && *options_.given_up); }
   void Pause(int looks) const;
+  // As Abort, by a call which finds that there is nothing else to do.
+  void GiveUp();
 
   const NcclApi* const api_;
   const GroupOptions options_;
+  std::function<void()> release_;
   std::atomic<bool> aborted_{false};
   // Held for each call, none of which waits, so that Abort never meets one under way.
   std::mutex mutex_;

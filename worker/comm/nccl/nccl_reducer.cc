@@ -130,6 +130,10 @@ absl::Status NcclReducer::Await(const std::function<absl::StatusOr<bool>()>& rea
   return group_ == nullptr ? absl::OkStatus() : group_->Await("to run steps", reached);
 }
 
+void NcclReducer::set_release(std::function<void()> release) {
+  if (group_ != nullptr) group_->set_release(std::move(release));
+}
+
 ElementRange NcclReducer::SliceIn(const ElementRange& range, int rank) const {
   if (whole_) return range;
   const int64_t count = range.count / size_;

@@ -70,6 +70,7 @@ class NcclReducer final : public EnqueuedReducer {
   // or NCCL added it.
   const double* not_finite() const override;
   absl::Status Await(const std::function<absl::StatusOr<bool>()>& reached) override;
+  void set_release(std::function<void()> release) override;
 
   // In the order in which they are reduced.
   const std::vector<Bucket>& buckets() const { return buckets_; }

@@ -136,7 +136,10 @@ struct FakeCalls {
   }
   static int CommFinalize(Comm) { return kInProgress; }
   static int CommDestroy(Comm) { return ++current->destroyed, kSuccess; }
-  static int CommAbort(Comm) { return ++current->aborts, kSuccess; }
+  static int CommAbort(Comm) {
+    if (current->on_abort) current->on_abort();
+    return ++current->aborts, kSuccess;
+  }
   static const char* GetErrorString(int) { return "an error"; }
   static const char* GetLastError(Comm) { return "more words"; }
   static int GroupStart() { return current->group_.clear(), current->group_lane_ = nullptr, kSuccess; }

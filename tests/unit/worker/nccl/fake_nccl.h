@@ -63,6 +63,8 @@ class FakeGpus {
   // So often CommGetAsyncError says kInProgress before.
   int busy_looks = 0;
   int aborts = 0;
+  // Within CommAbort.
+  std::function<void()> on_abort;
   int destroyed = 0;
   // Whoever looks whether a mark is reached finds all done.
   bool plays_when_asked = false;

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <thread>
 
 #include "tests/unit/worker/nccl/fake_nccl.h"
 
@@ -112,6 +113,38 @@ TEST_F(NcclGroupTest, AbortEndsAWaitAndIsDoneOnce) {
   EXPECT_TRUE((*group)->aborted());
   EXPECT_EQ((*group)->Close().code(), absl::StatusCode::kAborted);
   EXPECT_EQ(gpus_.destroyed, 0);
+}
+
+// NCCL's abort waits until no graph is left that its operations were recorded in.
+TEST_F(NcclGroupTest, WhatWasRecordedIsGoneBeforeACallAborts) {
+  auto group = Join();
+  ASSERT_TRUE(group.ok());
+  bool recorded = true;
+  (*group)->set_release([&] { recorded = false; });
+  gpus_.on_abort = [&] { EXPECT_FALSE(recorded); };
+  gpus_.async_error = kRemoteError;
+  EXPECT_FALSE((*group)->Enqueue("to sum gradients", [](Comm) { return kSuccess; }).ok());
+  EXPECT_EQ(gpus_.aborts, 1);
+}
+
+TEST_F(NcclGroupTest, AnAbortThatWaitsForWhatWasRecordedHoldsUpNobodyWhoCanLetGoOfIt) {
+  auto group = Join();
+  ASSERT_TRUE(group.ok());
+  std::atomic<bool> begun = false, recorded = true;
+  gpus_.on_abort = [&] {
+    begun = true;
+    begun.notify_all();
+    recorded.wait(true);
+  };
+  std::thread aborting([&] { (*group)->Abort(); });
+  begun.wait(false);
+  EXPECT_EQ((*group)->Check("to sum").code(), absl::StatusCode::kAborted);
+  EXPECT_EQ((*group)->Enqueue("to sum", [](Comm) { return kSuccess; }).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ((*group)->Await("to sum", [] { return absl::StatusOr<bool>(false); }).code(), absl::StatusCode::kAborted);
+  recorded = false;
+  recorded.notify_all();
+  aborting.join();
+  EXPECT_EQ(gpus_.aborts, 1);
 }
 
 TEST(LoadNcclTest, SaysWhereItLooked) {
