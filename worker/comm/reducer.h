@@ -48,6 +48,9 @@ class Reducer {
   virtual std::span<float> shard_gradient() = 0;
   virtual std::span<double> shard_scalars() = 0;
   virtual void CommitShard() = 0;
+  // Before CommitShard, of a shard whose gradient a device is still being asked to write: all of the layer and of those
+  // behind it is enqueued. Optional; may be used to begin with the sum.
+  virtual void LayersDone(int /*layer*/) {}
 
   // After the last owned shard: sums over all ranks, the same on each of them. The spans hold the sums until the next
   // step, and may be changed: no other rank sees it.

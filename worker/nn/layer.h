@@ -9,6 +9,7 @@
 
 #include "common/model/model_plan.h"
 #include "worker/device/device.h"
+#include "worker/nn/gradient_watcher.h"
 
 namespace lockstep {
 
@@ -24,6 +25,8 @@ struct StepContext {
   int64_t batch_rows = 0;
   // Of products; set by the model while training.
   ProductPrecision precision = ProductPrecision::kFloat;
+  // Told of what Model::ForwardBackward is through with; null: nobody.
+  GradientWatcher* watcher = nullptr;
 };
 
 // The same with what one layer has of its own.

@@ -3,6 +3,8 @@
 
 #include <array>
 #include <chrono>
+#include <climits>
+#include <utility>
 
 #include "common/status_macros.h"
 #include "worker/nn/graph.h"
@@ -13,6 +15,8 @@ namespace lockstep {
 namespace {
 
 constexpr int64_t kLine = 16;
+// Behind every layer.
+constexpr int kNoLayer = INT_MAX;
 
 // Places of Model::FirstNonFinite; behind the layers come the loss and the gradients.
 constexpr int64_t kSamplesPlace = 0;
@@ -52,6 +56,7 @@ class ModelImpl final : public Model {
     if (fused) last_layer_ = MakeLayer(plan.layers.back());
     if (fused) LOCKSTEP_RETURN_IF_ERROR(Take(max_rows * plan.output.elements(), prediction_));
     shard_sums_.resize(static_cast<size_t>(lanes_ * whole_batch_width_));
+    PlanCompletion();
     return absl::OkStatus();
   }
 
@@ -87,8 +92,14 @@ class ModelImpl final : public Model {
       *forward_seconds += std::chrono::duration<double>(Clock::now() - began).count();
     }
     PointGradients(gradient);
-    for (size_t i = graph_.nodes.size(); i-- > 0;) Backward(graph_.nodes[i], 0, own);
-    ZeroUntrained(gradient);
+    int done = kNoLayer;
+    for (size_t i = graph_.nodes.size(); i-- > 0;) {
+      Backward(graph_.nodes[i], 0, own);
+      if (context.watcher == nullptr || complete_after_[i] == done) continue;
+      ZeroUntrained(gradient, complete_after_[i], std::exchange(done, complete_after_[i]));
+      context.watcher->LayersDone(done);
+    }
+    ZeroUntrained(gradient, 0, done);
   }
 
   absl::Status ForwardBackwardTogether(const StepContext& context, std::span<const ShardTask> shards, double scale,
@@ -115,7 +126,7 @@ class ModelImpl final : public Model {
         Backward(node, lane, Own(context, shards[lane].first_row));
       }
     }
-    for (const ShardTask& shard : shards) ZeroUntrained(shard.gradient);
+    for (const ShardTask& shard : shards) ZeroUntrained(shard.gradient, 0, kNoLayer);
     return absl::OkStatus();
   }
 
@@ -194,18 +205,32 @@ class ModelImpl final : public Model {
     place_.resize(count);
     for (const bool moving : {false, true}) {
       size_t index = 0;
+      int layer_index = -1;
       for (const LayerPlan& layer : plan_.layers) {
+        ++layer_index;
         for (const ParameterPlan& p : layer.parameters) {
           const size_t own = index++;
           if (p.moving_momentum.has_value() != moving) continue;
           place_[own] = views_.size();
-          views_.push_back({p.name, p.shape, parameter_elements_, p.trainable, p.moving_momentum, p.l1, p.l2});
+          views_.push_back(
+              {p.name, p.shape, parameter_elements_, p.trainable, p.moving_momentum, p.l1, p.l2, layer_index});
           const int64_t end = parameter_elements_ + p.shape.elements();
           parameter_elements_ = RoundUp(end);
-          if (end < parameter_elements_) gaps_.push_back({"", Shape{parameter_elements_ - end}, end});
-          if (!p.trainable && !moving) frozen_.push_back(views_.back());
+          if (end < parameter_elements_) {
+            untrained_.push_back({.shape = Shape{parameter_elements_ - end}, .offset = end, .layer = layer_index});
+          }
+          if (!p.trainable && !moving) untrained_.push_back(views_.back());
         }
       }
+    }
+  }
+
+  // Once backward is through with node i, no earlier node is of a layer from here on.
+  void PlanCompletion() {
+    int complete = 0;
+    for (const Node& node : graph_.nodes) {
+      complete_after_.push_back(complete);
+      complete = std::max(complete, node.index + 1);
     }
   }
 
@@ -284,10 +309,11 @@ class ModelImpl final : public Model {
     if (observer_ != nullptr) observer_->Done(Pass::kBackward, node.index);
   }
 
-  // The padding, and what no layer wrote or no optimizer may use.
-  void ZeroUntrained(Tensor gradient) {
-    for (const ParameterView& gap : gaps_) device_->Fill(ViewInto(gradient, gap), 0);
-    for (const ParameterView& view : frozen_) device_->Fill(ViewInto(gradient, view), 0);
+  // Of the layers [first, end).
+  void ZeroUntrained(Tensor gradient, int first, int end) {
+    for (const ParameterView& view : untrained_) {
+      if (view.layer >= first && view.layer < end) device_->Fill(ViewInto(gradient, view), 0);
+    }
   }
 
   // The layer's sums over the whole batch into each shard's scratch; see Layer::batch_sums_width.
@@ -337,9 +363,11 @@ class ModelImpl final : public Model {
   std::vector<ParameterView> views_;
   // The view of each parameter, in the plan's order, as all of the tensors below.
   std::vector<size_t> place_;
-  // The padding after each tensor: its gradient is zero, so that it stays zero.
-  std::vector<ParameterView> gaps_;
-  std::vector<ParameterView> frozen_;
+  // The padding after each tensor, whose gradient is zero so that it stays zero, and what no layer writes or no
+  // optimizer may use.
+  std::vector<ParameterView> untrained_;
+  // For each node: all layers from this one on are done when backward is through with the node.
+  std::vector<int> complete_after_;
   int64_t parameter_elements_ = 0;
   Tensor parameters_;
   std::vector<Tensor> parameter_tensors_;

@@ -30,6 +30,8 @@ struct ParameterView {
   std::optional<double> moving_momentum = {};
   double l1 = 0;
   double l2 = 0;
+  // Whose it is: the layer's index in the plan.
+  int layer = 0;
 };
 
 // One micro-batch on the device. inputs: [rows, sample...]; targets: kI32 [rows] or [rows, n].

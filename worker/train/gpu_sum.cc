@@ -44,12 +44,18 @@ absl::StatusOr<NcclForAll> LoadNcclForAll(Communicator& communicator, const SumF
 }
 
 DeviceReducerFactory OverNccl(nccl::NcclGroup* group,
-                              std::function<absl::StatusOr<std::unique_ptr<nccl::ReduceOps>>()> ops) {
-  return [group, ops = std::move(ops)](const ReducerNeeds& needs) -> absl::StatusOr<std::unique_ptr<Reducer>> {
+                              std::function<absl::StatusOr<std::unique_ptr<nccl::ReduceOps>>()> ops,
+                              const nccl::ReducerOptions& sizes) {
+  return [group, ops = std::move(ops), sizes](const ReducerNeeds& needs) -> absl::StatusOr<std::unique_ptr<Reducer>> {
     LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<nccl::ReduceOps> own, ops());
-    return nccl::GpuReducer::Create(
-        group, std::move(own),
-        {.shards = needs.shards, .elements = needs.elements, .scalars = needs.scalars, .fastest = needs.fastest});
+    return nccl::GpuReducer::Create(group, std::move(own),
+                                    {.shards = needs.shards,
+                                     .elements = needs.elements,
+                                     .scalars = needs.scalars,
+                                     .spans = needs.spans,
+                                     .buckets = sizes.buckets,
+                                     .fastest = needs.fastest,
+                                     .whole_sum_elements = sizes.whole_sum_elements});
   };
 }
 

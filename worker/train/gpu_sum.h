@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/nccl/nccl_group.h"
+#include "worker/comm/nccl/nccl_reducer.h"
 #include "worker/comm/nccl/reduce_ops.h"
 #include "worker/train/gradient_sum.h"
 
@@ -41,8 +42,10 @@ struct NcclForAll {
 // rank that cannot load NCCL is a reason to do without.
 absl::StatusOr<NcclForAll> LoadNcclForAll(Communicator& communicator, const SumFacts& facts, const NcclLoader& load);
 
-// Reducers over the group, which outlives them; `ops` gives each its own.
+// Reducers over the group, which outlives them; `ops` gives each its own. `sizes`: what a job does not ask for, of
+// which the sizes of buckets and of what is summed whole are taken.
 DeviceReducerFactory OverNccl(nccl::NcclGroup* group,
-                              std::function<absl::StatusOr<std::unique_ptr<nccl::ReduceOps>>()> ops);
+                              std::function<absl::StatusOr<std::unique_ptr<nccl::ReduceOps>>()> ops,
+                              const nccl::ReducerOptions& sizes = {});
 
 }  // namespace lockstep

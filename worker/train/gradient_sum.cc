@@ -31,7 +31,7 @@ absl::StatusOr<Tensor> Take(Device& device, int64_t elements, DType type,
 }
 
 // The reducer's memory is the device's: nothing is copied.
-class InPlaceSum final : public ReducerSum {
+class InPlaceSum : public ReducerSum {
  public:
   using ReducerSum::ReducerSum;
   Tensor shard_gradient() override { return View(reducer_->shard_gradient()); }
@@ -45,6 +45,13 @@ class InPlaceSum final : public ReducerSum {
   static Tensor View(std::span<float> values) {
     return {values.data(), Shape{static_cast<int64_t>(values.size())}, DType::kF32};
   }
+};
+
+class OverlappedSum final : public InPlaceSum, public GradientWatcher {
+ public:
+  using InPlaceSum::InPlaceSum;
+  GradientWatcher* watcher() override { return this; }
+  void LayersDone(int layer) override { reducer_->LayersDone(layer); }
 };
 
 // Several ranks with memory of their own: each gradient goes down to the host, and the sum comes up.
@@ -179,6 +186,10 @@ bool GradientSum::StaysOnDevice(const Device& device, const Communicator& commun
 
 std::unique_ptr<GradientSum> GradientSum::InPlace(std::unique_ptr<Reducer> reducer) {
   return std::make_unique<InPlaceSum>(std::move(reducer));
+}
+
+std::unique_ptr<GradientSum> GradientSum::Overlapped(std::unique_ptr<Reducer> reducer) {
+  return std::make_unique<OverlappedSum>(std::move(reducer));
 }
 
 absl::StatusOr<std::unique_ptr<GradientSum>> GradientSum::Create(Device* device, Communicator* communicator,

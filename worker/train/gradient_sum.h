@@ -8,11 +8,14 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "worker/comm/buckets.h"
 #include "worker/comm/communicator.h"
 #include "worker/comm/reducer.h"
 #include "worker/device/device.h"
+#include "worker/nn/gradient_watcher.h"
 
 namespace lockstep {
 
@@ -21,6 +24,8 @@ struct ReducerNeeds {
   int shards = 1;
   int64_t elements = 0;
   int scalars = 0;
+  // Where each layer's gradients lie.
+  std::vector<GradientSpan> spans;
   // See Reduction in job.proto.
   bool fastest = false;
 };
@@ -38,8 +43,10 @@ class GradientSum {
   static absl::StatusOr<std::unique_ptr<GradientSum>> Create(Device* device, Communicator* communicator,
                                                              std::unique_ptr<Reducer> reducer, int shards,
                                                              int64_t elements, int scalars);
-  // What `reducer` holds is the device's memory: gradients are written and added where they lie.
+  // What `reducer` holds is the host's memory, which is the device's: gradients are written and added where they lie.
   static std::unique_ptr<GradientSum> InPlace(std::unique_ptr<Reducer> reducer);
+  // The same in a device's own memory, where a layer's gradients may travel while backward goes on.
+  static std::unique_ptr<GradientSum> Overlapped(std::unique_ptr<Reducer> reducer);
   virtual ~GradientSum() = default;
 
   // Where the device is to write the gradient of the next owned shard: kF32, flat. Shards are produced in order; Commit
@@ -48,6 +55,8 @@ class GradientSum {
   // What rides along, on the host; zeroed.
   virtual std::span<double> shard_scalars() = 0;
   virtual void Commit() = 0;
+  // Whom backward of the next owned shard tells what it has written; null: nobody wants to know.
+  virtual GradientWatcher* watcher() { return nullptr; }
 
   // After the last owned shard: sums over all ranks. A collective.
   virtual absl::Status Finish() = 0;

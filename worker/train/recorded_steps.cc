@@ -76,7 +76,8 @@ absl::Status RecordedSteps::Shard(int64_t step, int shard, double scale) {
                                  .seed = parts_.seed,
                                  .step = step,
                                  .first_row = rows.first,
-                                 .batch_rows = parts_.batch_size},
+                                 .batch_rows = parts_.batch_size,
+                                 .watcher = parts_.watcher},
                                 batch, scale, Flat(parts_.reducer->shard_gradient()),
                                 {scalars, Shape{width}, DType::kF64}, nullptr);
   return parts_.reducer->CommitShard();

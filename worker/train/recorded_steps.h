@@ -30,6 +30,8 @@ struct RecordedParts {
   Optimizer* optimizer = nullptr;
   Sampler* sampler = nullptr;
   EnqueuedReducer* reducer = nullptr;
+  // Whom backward tells what it has written; may be null.
+  GradientWatcher* watcher = nullptr;
   ShardRange owned;
   const StepPlan* plan = nullptr;
   int64_t batch_size = 0;

@@ -280,6 +280,7 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   const double loaded = Lap();
   StepContext context = ContextOf(step, place);
   context.first_row = piece.first - place.first_position;
+  context.watcher = gradients_->watcher();
   const Tensor gradient = gradients_->shard_gradient();
   const std::span<double> scalars = gradients_->shard_scalars();
   double forward = 0;

@@ -34,6 +34,7 @@ absl::Status Trainer::PrepareRecordedSteps() {
                              .optimizer = optimizer_.get(),
                              .sampler = train_sampler_.get(),
                              .reducer = gradients_->enqueued(),
+                             .watcher = gradients_->watcher(),
                              .owned = owned_,
                              .plan = &step_plan_,
                              .batch_size = training.batch_size(),

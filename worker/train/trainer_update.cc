@@ -15,10 +15,12 @@ namespace lockstep {
 absl::Status Trainer::MakeReducer(int64_t elements, int scalars) {
   const int shards = config_.plan.logical_shards;
   if (config_.device_reducer && communicator_->size() > 1) {
-    LOCKSTEP_ASSIGN_OR_RETURN(
-        auto on_device,
-        config_.device_reducer({.shards = shards, .elements = elements, .scalars = scalars, .fastest = fastest_}));
-    gradients_ = GradientSum::InPlace(std::move(on_device));
+    ReducerNeeds needs{.shards = shards, .elements = elements, .scalars = scalars, .fastest = fastest_};
+    for (const ParameterView& view : model_->parameter_views()) {
+      needs.spans.push_back({view.offset, view.shape.elements(), view.layer});
+    }
+    LOCKSTEP_ASSIGN_OR_RETURN(auto on_device, config_.device_reducer(needs));
+    gradients_ = GradientSum::Overlapped(std::move(on_device));
     return absl::OkStatus();
   }
   const int64_t reduced = GradientSum::StaysOnDevice(*device_, *communicator_) ? 0 : elements;

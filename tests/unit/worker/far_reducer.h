@@ -3,6 +3,10 @@
 // memory.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <climits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,15 +19,25 @@ namespace lockstep {
 
 class FarReducer final : public Reducer {
  public:
-  FarReducer(std::unique_ptr<Reducer> host, Device* device, int64_t elements, int scalars)
+  // `told` counts what backward said; null: nobody counts.
+  FarReducer(std::unique_ptr<Reducer> host, Device* device, int64_t elements, int scalars,
+             std::atomic<int>* told = nullptr)
       : host_(std::move(host)),
         device_(device),
+        told_(told),
         buffer_(device->Allocate(static_cast<size_t>(elements) * sizeof(float)).value()),
         numbers_(device->Allocate(static_cast<size_t>(scalars) * sizeof(double)).value()),
         floats_(static_cast<float*>(buffer_->data()), static_cast<size_t>(elements)) {}
   std::span<float> shard_gradient() override { return floats_; }
   std::span<double> shard_scalars() override { return host_->shard_scalars(); }
+  void LayersDone(int layer) override {
+    EXPECT_LT(layer, std::exchange(newest_layer_, layer));
+    if (told_ != nullptr) ++*told_;
+  }
   void CommitShard() override {
+    // A shard without rows has no backward, nor has one where all go through the model together.
+    EXPECT_TRUE(newest_layer_ == 0 || newest_layer_ == INT_MAX) << newest_layer_;
+    newest_layer_ = INT_MAX;
     device_->CopyToHost(host_->shard_gradient().data(), floats_.data(), floats_.size_bytes());
     host_->CommitShard();
   }
@@ -73,6 +87,8 @@ class FarReducer final : public Reducer {
 
   std::unique_ptr<Reducer> host_;
   Device* device_;
+  std::atomic<int>* told_;
+  int newest_layer_ = INT_MAX;
   std::unique_ptr<Buffer> buffer_;
   std::unique_ptr<Buffer> numbers_;
   std::span<float> floats_;

@@ -119,6 +119,34 @@ TEST(OverNcclTest, MakesReducersOfWhatIsNeeded) {
   EXPECT_THAT((*made)->scalar_sums(), ElementsAre(0, 6));
 }
 
+TEST(OverNcclTest, WhatBackwardIsThroughWithTravelsAtOnce) {
+  nccl::FakeGpus gpus(2);
+  const FakeClock clock;
+  auto group = nccl::NcclGroup::Join(&nccl::FakeGpus::Api(), *nccl::NcclGroup::MakeId(nccl::FakeGpus::Api()),
+                                     {.rank = 0, .size = 2, .clock = &clock});
+  ASSERT_TRUE(group.ok()) << group.status();
+  const auto ops = [&]() -> absl::StatusOr<std::unique_ptr<nccl::ReduceOps>> {
+    return std::make_unique<nccl::BorrowedOps>(gpus.ops(0));
+  };
+  const DeviceReducerFactory factory =
+      OverNccl(group->get(), ops, {.buckets = {.elements = 64, .first_elements = 64}, .whole_sum_elements = 0});
+  auto made = factory({.shards = 2, .elements = 128, .scalars = 1, .spans = {{0, 64, 0}, {64, 64, 1}}});
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::unique_ptr<GradientSum> sum = GradientSum::Overlapped(std::move(*made));
+  const auto sends = [&] {
+    return std::ranges::count_if(gpus.log(0), [](const std::string& text) { return text.starts_with("send"); });
+  };
+  sum->shard_gradient();
+  ASSERT_NE(sum->watcher(), nullptr);
+  sum->watcher()->LayersDone(1);
+  EXPECT_EQ(sends(), 1);
+  // The last bucket goes with the scalars.
+  sum->watcher()->LayersDone(0);
+  EXPECT_EQ(sends(), 1);
+  sum->Commit();
+  EXPECT_EQ(sends(), 2);
+}
+
 TEST(OverNcclTest, AGpuThatFailsIsToldOfOnTheWay) {
   const DeviceReducerFactory factory = OverNccl(nullptr, []() -> absl::StatusOr<std::unique_ptr<nccl::ReduceOps>> {
     return absl::InternalError("the GPU failed in cudaEventCreate");

@@ -57,25 +57,29 @@ TEST_F(FarTrainerTest, TrainsTheSameBitsWithAnyNumberOfRanks) {
   for (const int ranks : {1, 2, 3, 4}) ExpectAlike(BlobSpec(), ranks);
 }
 
-// With a reducer on the device, as many as are `made`.
-TrainOptions OnTheDevice(std::atomic<int>& made, std::atomic<int>& fastest) {
+// With a reducer on the device, as many as are `made`; `told` counts what backward said.
+TrainOptions OnTheDevice(std::atomic<int>& made, std::atomic<int>& fastest, std::atomic<int>& told) {
   TrainOptions options;
   options.device_reducer = [&](Device* device, Communicator* communicator) -> DeviceReducerFactory {
     return [&, device, communicator](const ReducerNeeds& needs) -> absl::StatusOr<std::unique_ptr<Reducer>> {
       ++made;
       if (needs.fastest) ++fastest;
       EXPECT_EQ(needs.shards, 4);
+      // Kernel and bias of both dense layers.
+      std::vector<int> layers;
+      for (const GradientSpan& span : needs.spans) layers.push_back(span.layer);
+      EXPECT_THAT(layers, ::testing::ElementsAre(0, 0, 3, 3));
       auto host = TreeReducer::Create(communicator, needs.shards, needs.elements, needs.scalars);
       if (!host.ok()) return host.status();
-      return std::make_unique<FarReducer>(std::move(*host), device, needs.elements, needs.scalars);
+      return std::make_unique<FarReducer>(std::move(*host), device, needs.elements, needs.scalars, &told);
     };
   };
   return options;
 }
 
 TEST_F(FarTrainerTest, AReducerOnTheDeviceGivesTheSameBits) {
-  std::atomic<int> made = 0, fastest = 0;
-  TrainOptions options = OnTheDevice(made, fastest);
+  std::atomic<int> made = 0, fastest = 0, told = 0;
+  TrainOptions options = OnTheDevice(made, fastest, told);
   const Outcome near = Train(1, "near");
   // One rank needs nobody to sum with.
   for (const int ranks : {1, 2, 3, 4}) {
@@ -83,6 +87,8 @@ TEST_F(FarTrainerTest, AReducerOnTheDeviceGivesTheSameBits) {
     const Outcome far = TrainFar(ranks, "far", options);
     ASSERT_TRUE(far.status.ok()) << far.status;
     EXPECT_EQ(made, ranks == 1 ? 0 : ranks);
+    // Of each layer of a shard at least.
+    EXPECT_EQ(told.exchange(0) >= 4, ranks > 1);
     EXPECT_EQ(far.model_sha256, near.model_sha256) << ranks << " ranks";
     EXPECT_GT(far.result.recorded_steps, 80);
   }
@@ -103,8 +109,8 @@ TEST_F(FarTrainerTest, AReducerThatCannotBeMadeEndsTheRank) {
 }
 
 TEST_F(FarTrainerTest, RanksThatRunByThemselvesStopAtOneStep) {
-  std::atomic<int> made = 0, fastest = 0;
-  TrainOptions options = OnTheDevice(made, fastest);
+  std::atomic<int> made = 0, fastest = 0, told = 0;
+  TrainOptions options = OnTheDevice(made, fastest, told);
   options.stop_at = 41;
   for (const int ranks : {2, 3}) {
     const Outcome parts = TrainFar(ranks, "parts" + std::to_string(ranks), options);
@@ -121,8 +127,8 @@ TEST_F(FarTrainerTest, RanksThatRunByThemselvesStopAtOneStep) {
 
 TEST_F(FarTrainerTest, RanksThatRunByThemselvesHaltAtOneStep) {
   for (const v1::NonFinitePolicy policy : {v1::NON_FINITE_POLICY_SKIP_STEP, v1::NON_FINITE_POLICY_ROLL_BACK}) {
-    std::atomic<int> made = 0, fastest = 0;
-    TrainOptions options = OnTheDevice(made, fastest);
+    std::atomic<int> made = 0, fastest = 0, told = 0;
+    TrainOptions options = OnTheDevice(made, fastest, told);
     options.poisoned = true;
     options.spec.mutable_training()->set_non_finite(policy);
     const Outcome near = Train(2, "near", {.poisoned = true, .spec = options.spec});

@@ -22,9 +22,9 @@ class GpuReducer final : public Reducer {
 
   std::span<float> shard_gradient() override;
   std::span<double> shard_scalars() override;
-  // See NcclReducer::LayerDone.
-  void LayerDone(int layer) { reducer_->LayerDone(layer); }
   void CommitShard() override;
+  // See NcclReducer::LayerDone.
+  void LayersDone(int layer) override { reducer_->LayerDone(layer); }
   // Waits for the sum, as NcclGroup::Await does.
   absl::Status Finish() override;
   std::span<float> sum() override;
