@@ -98,14 +98,15 @@ absl::StatusOr<Agreement> AgreeOnDevices(Communicator& communicator, DeviceWish 
   // Nobody can have anything else.
   if (wish == DeviceWish::kCpu || communicator.size() == 1) return Agreement{};
   LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<TakenGpu> taken, ExchangeTaken(communicator, host, uuid));
+  const auto found = static_cast<int>(std::ranges::count_if(taken, [](const TakenGpu& g) { return !g.uuid.empty(); }));
   const auto without = std::ranges::find_if(taken, [](const TakenGpu& gpu) { return gpu.uuid.empty(); });
   if (without != taken.end()) {
-    return Agreement{absl::StrCat("rank ", without->rank, " on host ", without->host, " has no GPU"), false};
+    return Agreement{absl::StrCat("rank ", without->rank, " on host ", without->host, " has no GPU"), false, found};
   }
   const absl::Status checked = CheckGpus(taken, share);
   if (checked.ok()) return Agreement{"", AnyShared(taken)};
   if (wish == DeviceWish::kCuda) return checked;
-  return Agreement{std::string(checked.message()), false};
+  return Agreement{std::string(checked.message()), false, found};
 }
 
 }  // namespace lockstep

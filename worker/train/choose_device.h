@@ -61,6 +61,8 @@ struct Agreement {
   std::string why_cpu;
   // Ranks share a GPU.
   bool shared = false;
+  // How many ranks chose a GPU that is not used.
+  int unused_gpus = 0;
 };
 // Each rank comes with what it chose (`uuid` empty: the CPU) and with the same wish and `share`. Where the choice is
 // ours, one that cannot have a GPU of its own takes all to the CPU: a sum over both kinds would be neither's.

@@ -95,6 +95,11 @@ class Session final : public GrpcSession {
     return absl::AbortedError(absl::StrCat("the session ended: ", end_reason_));
   }
 
+  void set_device(std::string description) override {
+    const std::lock_guard lock(mutex_);
+    hello_.set_device(std::move(description));
+  }
+
   StopRequest stop_request() const override { return stop_.load(std::memory_order_relaxed); }
   void AskToStop(StopRequest request) override { stop_.store(request); }
   int64_t acknowledged() const override { return acknowledged_.load(std::memory_order_relaxed); }
@@ -339,7 +344,7 @@ class Session final : public GrpcSession {
 
   const std::function<void(const std::string&)> on_lost_;
   const std::unique_ptr<v1::WorkerService::Stub> stub_;
-  // Written before the threads start, but for the stream's number and lease (by the reader).
+  // Written before the threads start, but for the stream's number and lease (by the reader), and the device.
   v1::Hello hello_;
   v1::Welcome welcome_;
 

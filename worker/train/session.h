@@ -24,6 +24,8 @@ class GrpcSession : public CoordinatorLink {
                                                               std::function<void(const std::string&)> on_lost);
 
   virtual const lockstep::v1::Welcome& welcome() const = 0;
+  // What is computed on, for the hello of each stream from now on.
+  virtual void set_device(std::string description) = 0;
   // As if the coordinator had asked. Any thread.
   virtual void AskToStop(StopRequest request) = 0;
   // Of rank 0: what the group meets under on its GPUs, for the other ranks of this generation. Never waits.

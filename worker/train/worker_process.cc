@@ -32,6 +32,7 @@
 #include "worker/train/gpu_sum.h"
 #include "worker/train/session.h"
 #include "worker/train/start_times.h"
+#include "worker/train/tell_device.h"
 #include "worker/train/term_watcher.h"
 #include "worker/train/trainer.h"
 
@@ -208,6 +209,7 @@ Outcome Train(const WorkerOptions& options, absl::StatusOr<ChosenDevice> chosen,
   SetTime(loaded->when, start.mutable_data_ready());
   const absl::StatusOr<Agreement> agreed = Agree(**communicator, options, *chosen);
   if (!agreed.ok()) return {agreed.status(), {}};
+  TellDevice(session, options.rank, *agreed, chosen->device->Description());
   const SumFacts facts{.on_gpus = chosen->gpu.has_value(),
                        .ranks = (*communicator)->size(),
                        .shards = loaded->plan.logical_shards,
@@ -284,7 +286,8 @@ int RunWorker(const WorkerOptions& options) {
   hello.set_world_size(options.world_size);
   hello.set_host(HostName());
   hello.set_pid(OuterPid());
-  hello.set_device(chosen.ok() ? chosen->device->Description() : "none");
+  // A GPU is not certain before all ranks have agreed.
+  if (chosen.ok() && !chosen->gpu.has_value()) hello.set_device(chosen->device->Description());
 
   AbortSwitch lost;
   const auto on_lost = [&](const std::string& reason) {

@@ -135,6 +135,7 @@ absl::StatusOr<Agreement> Agree(DeviceWish wish, bool share, const std::vector<s
     if (agreed.ok()) {
       EXPECT_EQ(agreed->why_cpu, heard[0]->why_cpu);
       EXPECT_EQ(agreed->shared, heard[0]->shared);
+      EXPECT_EQ(agreed->unused_gpus, heard[0]->unused_gpus);
     }
   }
   return heard[0];
@@ -145,12 +146,16 @@ TEST(AgreementTest, RanksWithGpusOfTheirOwnGoOn) {
     const Agreement agreed = Agree(wish, false, {"a", "b", "c"}).value();
     EXPECT_EQ(agreed.why_cpu, "");
     EXPECT_FALSE(agreed.shared);
+    EXPECT_EQ(agreed.unused_gpus, 0);
   }
 }
 
 TEST(AgreementTest, WhereOneHasNoGpuAllTrainOnTheCpu) {
   EXPECT_THAT(Agree(DeviceWish::kAuto, false, {"a", "", "c"})->why_cpu,
               AllOf(HasSubstr("rank 1"), HasSubstr("no GPU")));
+  EXPECT_EQ(Agree(DeviceWish::kAuto, false, {"a", "", "c"})->unused_gpus, 2);
+  EXPECT_EQ(Agree(DeviceWish::kAuto, false, {"", ""})->unused_gpus, 0);
+  EXPECT_EQ(Agree(DeviceWish::kAuto, false, {"a", "b", "a"})->unused_gpus, 3);
 }
 
 TEST(AgreementTest, TwoOnOneGpuAreRefusedUnlessTheyMayShareIt) {

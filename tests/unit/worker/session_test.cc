@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "grpcpp/grpcpp.h"
 #include "lockstep/v1/worker_service.grpc.pb.h"
+#include "worker/train/tell_device.h"
 
 namespace lockstep {
 namespace {
@@ -172,6 +173,39 @@ TEST_F(SessionTest, ARankDoesNotWaitForEverForTheGroupsId) {
   const absl::StatusOr<std::string> id = (*session)->AwaitGroupId(20ms);
   EXPECT_EQ(id.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_THAT(id.status().message(), ::testing::HasSubstr("rank 0"));
+}
+
+// A GPU that was chosen may not be the device that is used.
+TEST_F(SessionTest, TheDeviceThatIsUsedIsToldOnceTheRanksAgreed) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::string> devices, warnings;
+  service_.handler = [&](Stream& stream) {
+    v1::SessionRequest request;
+    while (stream.Read(&request)) {
+      const std::lock_guard lock(mutex);
+      if (request.has_hello()) {
+        devices.push_back(request.hello().device());
+        Welcome(stream, 100, static_cast<int64_t>(warnings.size()));
+      }
+      changed.notify_all();
+      if (!request.has_warning()) continue;
+      warnings.push_back(request.warning().message());
+      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
+    }
+    return grpc::Status::OK;
+  };
+  auto session = Connect();
+  ASSERT_TRUE(session.ok()) << session.status();
+  // One rank tells, and only where there is something to tell.
+  TellDevice(**session, 1, {.why_cpu = "rank 1 on host h has no GPU", .unused_gpus = 1}, "cpu");
+  TellDevice(**session, 0, {.why_cpu = "rank 0 on host h has no GPU"}, "cpu");
+  TellDevice(**session, 0, {.why_cpu = "rank 1 on host h has no GPU", .unused_gpus = 1}, "cpu of today");
+  std::unique_lock lock(mutex);
+  ASSERT_TRUE(changed.wait_for(lock, 5s, [&] { return devices.size() == 2; }));
+  EXPECT_THAT(devices, ::testing::ElementsAre("", "cpu of today"));
+  EXPECT_THAT(warnings, ::testing::ElementsAre("all workers train on the CPU, though 1 of them found a GPU: "
+                                               "rank 1 on host h has no GPU"));
 }
 
 TEST_F(SessionTest, RankZeroGivesTheGroupsIdOnEachOfItsStreams) {
