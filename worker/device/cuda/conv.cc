@@ -1,262 +1,263 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/device/cuda/conv.h"
 
-#include <algorithm>
-#include <array>
 #include <initializer_list>
+#include <optional>
 
 #include "worker/device/cuda/activations.h"
 #include "worker/device/cuda/conv_geometry.h"
+#include "worker/device/cuda/conv_graph.h"
 #include "worker/device/cuda/conv_kernels.h"
+#include "worker/device/cuda/conv_legacy.h"
+#include "worker/device/cuda/gemm.h"
+#include "worker/device/cuda/images.h"
 
 namespace lockstep::cuda {
 
-namespace {
-
-// More scratch memory than this is not worth what it speeds up.
-constexpr size_t kWorkspaceLimit = size_t{1} << 30;
-constexpr int kMostAlgorithms = 16;
-
-int Int(int64_t value) { return static_cast<int>(value); }
-
-// Those that add the products themselves. Which of them are deterministic cuDNN says.
-bool AddsProducts(cudnnConvolutionFwdAlgo_t algorithm) {
-  return algorithm == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_GEMM ||
-         algorithm == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM || algorithm == CUDNN_CONVOLUTION_FWD_ALGO_GEMM;
-}
-bool AddsProducts(cudnnConvolutionBwdDataAlgo_t algorithm) { return algorithm == CUDNN_CONVOLUTION_BWD_DATA_ALGO_1; }
-bool AddsProducts(cudnnConvolutionBwdFilterAlgo_t algorithm) {
-  return algorithm == CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1;
-}
-
-// The first that may be used, of those that cuDNN's heuristic lists, fastest first. It does not measure, so that every
-// run of the same library on the same GPU takes the same one.
-template <typename Found>
-const Found* FirstUsable(const std::array<Found, kMostAlgorithms>& list, int count) {
-  const auto usable = [](const Found& f) {
-    return f.status == CUDNN_STATUS_SUCCESS && f.determinism == CUDNN_DETERMINISTIC && AddsProducts(f.algo) &&
-           f.memory <= kWorkspaceLimit;
-  };
-  const auto found = std::find_if(list.begin(), list.begin() + count, usable);
-  return found == list.begin() + count ? nullptr : &*found;
-}
-
-bool IsFloatProduct(const WindowArgs& args) { return args.precision == ProductPrecision::kFloat; }
-
-}  // namespace
-
+// How one product is computed.
 class ConvPlans::Plan {
  public:
-  Plan(Context& context, Pass pass, const WindowArgs& args, const Shape& x, const Shape& kernel, const Shape& y)
-      : geometry(ConvGeometryOf(args, x, y)), pass_(pass) {
-    usable_ = Describe(context, args, kernel) && Choose(context, IsFloatProduct(args));
+  Plan(Context& context, const Request& request) : product_(ProductOf(request)) {
+    const bool halves = IsRounded(request.args.precision) && request.layout == Layout::kImages && request.aligned;
+    const ConvEpilogue wanted{.bias = request.bias, .relu = request.relu};
+    if (halves && wanted.any()) graph_ = GraphConv::Make(context, product_, wanted);
+    if (graph_ != nullptr) done_ = wanted;
+    if (halves && graph_ == nullptr) graph_ = GraphConv::Make(context, product_, {});
+    if (graph_ == nullptr) legacy_.emplace(context, product_);
   }
-  ~Plan() {
-    if (x_ != nullptr) cudnnDestroyTensorDescriptor(x_);
-    if (y_ != nullptr) cudnnDestroyTensorDescriptor(y_);
-    if (kernel_ != nullptr) cudnnDestroyFilterDescriptor(kernel_);
-    if (conv_ != nullptr) cudnnDestroyConvolutionDescriptor(conv_);
-  }
-  Plan(const Plan&) = delete;
-  Plan& operator=(const Plan&) = delete;
 
-  const ConvGeometry geometry;
-
+  const ConvGeometry& geometry() const { return product_.geometry; }
   // False: cuDNN has no algorithm for it.
-  bool usable() const { return usable_; }
+  bool usable() const { return graph_ != nullptr || legacy_->usable(); }
+  // What is done behind a forward pass without the caller.
+  const ConvEpilogue& done() const { return done_; }
+  // What both factors are copied into.
+  FactorType factor_type() const {
+    if (graph_ == nullptr) return FactorType::kFloat;
+    return product_.precision == ProductPrecision::kBf16 ? FactorType::kBf16 : FactorType::kFloat16;
+  }
 
   // Forward: x, kernel, y. Input: dy, kernel, dx. Kernel: x, dy, dkernel.
-  void Run(Context& context, const float* first, const float* second, float* out) const {
-    void* workspace = nullptr;
-    if (bytes_ > 0) {
-      workspace = context.Scratch<char>(Slot::kLibrary, bytes_);
-      if (workspace == nullptr) return;
-    }
-    const float one = 1, zero = 0;
-    switch (pass_) {
-      case Pass::kForward:
-        LOCKSTEP_CUDA_CHECK(context, cudnnConvolutionForward(context.dnn, &one, x_, first, kernel_, second, conv_,
-                                                             forward_, workspace, bytes_, &zero, y_, out));
-        break;
-      case Pass::kInput:
-        LOCKSTEP_CUDA_CHECK(context, cudnnConvolutionBackwardData(context.dnn, &one, kernel_, second, y_, first, conv_,
-                                                                  input_, workspace, bytes_, &zero, x_, out));
-        break;
-      case Pass::kKernel:
-        LOCKSTEP_CUDA_CHECK(
-            context, cudnnConvolutionBackwardFilter(context.dnn, &one, x_, first, y_, second, conv_, kernel_algorithm_,
-                                                    workspace, bytes_, &zero, kernel_, out));
-        break;
-    }
+  void Run(Context& context, const void* first, const void* second, const float* bias, float* out) const {
+    if (graph_ != nullptr) return graph_->Run(context, first, second, bias, out);
+    legacy_->Run(context, static_cast<const float*>(first), static_cast<const float*>(second), out);
   }
 
  private:
-  bool Describe(Context& context, const WindowArgs& args, const Shape& kernel) {
-    const ConvGeometry& g = geometry;
-    const cudnnTensorFormat_t rows = CUDNN_TENSOR_NCHW;
-    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
-    // TF32 only where it is asked for.
-    const cudnnMathType_t math = IsFloatProduct(args) ? CUDNN_FMA_MATH : CUDNN_DEFAULT_MATH;
-    return LOCKSTEP_CUDA_CHECK(context, cudnnCreateTensorDescriptor(&x_)) &&
-           LOCKSTEP_CUDA_CHECK(context, cudnnCreateTensorDescriptor(&y_)) &&
-           LOCKSTEP_CUDA_CHECK(context, cudnnCreateFilterDescriptor(&kernel_)) &&
-           LOCKSTEP_CUDA_CHECK(context, cudnnCreateConvolutionDescriptor(&conv_)) &&
-           LOCKSTEP_CUDA_CHECK(context, cudnnSetTensor4dDescriptor(x_, rows, type, Int(g.rows), Int(g.channels),
-                                                                   Int(g.size[0]), Int(g.size[1]))) &&
-           LOCKSTEP_CUDA_CHECK(context, cudnnSetTensor4dDescriptor(y_, rows, type, Int(g.rows), Int(g.filters),
-                                                                   Int(g.out[0]), Int(g.out[1]))) &&
-           LOCKSTEP_CUDA_CHECK(context, cudnnSetFilter4dDescriptor(kernel_, type, rows, Int(kernel[0]), Int(kernel[1]),
-                                                                   Int(kernel[2]), Int(kernel[3]))) &&
-           LOCKSTEP_CUDA_CHECK(context,
-                               cudnnSetConvolution2dDescriptor(conv_, Int(g.pad[0]), Int(g.pad[1]), Int(args.stride[0]),
-                                                               Int(args.stride[1]), Int(args.dilation[0]),
-                                                               Int(args.dilation[1]), CUDNN_CROSS_CORRELATION, type)) &&
-           LOCKSTEP_CUDA_CHECK(context, cudnnSetConvolutionGroupCount(conv_, Int(args.groups))) &&
-           LOCKSTEP_CUDA_CHECK(context, cudnnSetConvolutionMathType(conv_, math));
+  static ConvProduct ProductOf(const Request& request) {
+    return {.pass = request.pass,
+            .layout = request.layout,
+            .geometry = ConvGeometryOf(request.args, request.x, request.y, request.layout),
+            .stride = request.args.stride,
+            .dilation = request.args.dilation,
+            .groups = request.args.groups,
+            .precision = request.args.precision};
   }
 
-  // What is not supported is no error: there are other kernels for it.
-  bool Choose(Context& context, bool keep_math) {
-    int count = 0;
-    cudnnMathType_t math = CUDNN_FMA_MATH;
-    // Takes the first usable one, and says whether there is one.
-    const auto take = [&](const auto& list, auto& algorithm) {
-      const auto* found = FirstUsable(list, count);
-      if (found == nullptr) return false;
-      algorithm = found->algo;
-      math = found->mathType;
-      return true;
-    };
-    std::array<cudnnConvolutionFwdAlgoPerf_t, kMostAlgorithms> forward{};
-    std::array<cudnnConvolutionBwdDataAlgoPerf_t, kMostAlgorithms> input{};
-    std::array<cudnnConvolutionBwdFilterAlgoPerf_t, kMostAlgorithms> kernel{};
-    bool found = false;
-    switch (pass_) {
-      case Pass::kForward:
-        found = cudnnGetConvolutionForwardAlgorithm_v7(context.dnn, x_, kernel_, conv_, y_, kMostAlgorithms, &count,
-                                                       forward.data()) == CUDNN_STATUS_SUCCESS &&
-                take(forward, forward_);
-        break;
-      case Pass::kInput:
-        found = cudnnGetConvolutionBackwardDataAlgorithm_v7(context.dnn, kernel_, y_, conv_, x_, kMostAlgorithms,
-                                                            &count, input.data()) == CUDNN_STATUS_SUCCESS &&
-                take(input, input_);
-        break;
-      case Pass::kKernel:
-        found = cudnnGetConvolutionBackwardFilterAlgorithm_v7(context.dnn, x_, y_, conv_, kernel_, kMostAlgorithms,
-                                                              &count, kernel.data()) == CUDNN_STATUS_SUCCESS &&
-                take(kernel, kernel_algorithm_);
-        break;
-    }
-    if (!found) return false;
-    if (!keep_math && !LOCKSTEP_CUDA_CHECK(context, cudnnSetConvolutionMathType(conv_, math))) return false;
-    return WorkspaceBytes(context) == CUDNN_STATUS_SUCCESS && bytes_ <= kWorkspaceLimit;
-  }
-
-  cudnnStatus_t WorkspaceBytes(Context& context) {
-    switch (pass_) {
-      case Pass::kForward:
-        return cudnnGetConvolutionForwardWorkspaceSize(context.dnn, x_, kernel_, conv_, y_, forward_, &bytes_);
-      case Pass::kInput:
-        return cudnnGetConvolutionBackwardDataWorkspaceSize(context.dnn, kernel_, y_, conv_, x_, input_, &bytes_);
-      case Pass::kKernel:
-        break;
-    }
-    return cudnnGetConvolutionBackwardFilterWorkspaceSize(context.dnn, x_, y_, conv_, kernel_, kernel_algorithm_,
-                                                          &bytes_);
-  }
-
-  Pass pass_;
-  bool usable_ = false;
-  cudnnTensorDescriptor_t x_ = nullptr, y_ = nullptr;
-  cudnnFilterDescriptor_t kernel_ = nullptr;
-  cudnnConvolutionDescriptor_t conv_ = nullptr;
-  cudnnConvolutionFwdAlgo_t forward_{};
-  cudnnConvolutionBwdDataAlgo_t input_{};
-  cudnnConvolutionBwdFilterAlgo_t kernel_algorithm_{};
-  size_t bytes_ = 0;
+  const ConvProduct product_;
+  std::unique_ptr<GraphConv> graph_;
+  std::optional<LegacyConv> legacy_;
+  ConvEpilogue done_;
 };
 
 ConvPlans::ConvPlans() = default;
 ConvPlans::~ConvPlans() = default;
 
-ConvPlans::Plan& ConvPlans::Find(Context& context, Pass pass, const WindowArgs& args, const Shape& x,
-                                 const Shape& kernel, const Shape& y) {
+ConvPlans::Plan& ConvPlans::Find(Context& context, const Request& request) {
+  const WindowArgs& args = request.args;
   key_.clear();
-  // The rounded precisions are multiplied alike.
-  key_.insert(key_.end(), {static_cast<int64_t>(pass), IsFloatProduct(args) ? 1 : 0, args.groups});
-  for (const Shape* shape : {&x, &kernel, &y}) key_.insert(key_.end(), shape->dims().begin(), shape->dims().end());
+  key_.insert(key_.end(), {static_cast<int64_t>(request.pass), static_cast<int64_t>(request.layout),
+                           static_cast<int64_t>(args.precision), args.groups, request.bias ? 1 : 0,
+                           request.relu ? 1 : 0, request.aligned ? 1 : 0});
+  for (const Shape* shape : {&request.x, &request.kernel, &request.y}) {
+    key_.insert(key_.end(), shape->dims().begin(), shape->dims().end());
+  }
   for (const auto* pair : {&args.stride, &args.dilation, &args.pad_begin, &args.pad_end}) {
     key_.insert(key_.end(), pair->begin(), pair->end());
   }
   const auto found = plans_.find(key_);
   if (found != plans_.end()) return *found->second;
-  return *plans_.emplace(key_, std::make_unique<Plan>(context, pass, args, x, kernel, y)).first->second;
+  return *plans_.emplace(key_, std::make_unique<Plan>(context, request)).first->second;
 }
 
 namespace {
 
-// The factor as a product of this precision reads it: itself, or rounded in the slot. Null data: no memory, which is
-// noted.
-Tensor Factor(Context& context, const WindowArgs& args, const Tensor& t, Slot slot) {
-  if (!IsRounded(args.precision)) return t;
-  Tensor rounded = t;
-  rounded.data = context.Scratch<float>(slot, static_cast<size_t>(t.elements()));
-  if (rounded.data != nullptr) {
-    RoundToFloats(context, args.precision, t.as<float>(), t.elements(), rounded.as<float>());
+bool Aligned(const Tensor& t) { return reinterpret_cast<uintptr_t>(t.data) % 16 == 0; }
+
+// Scratch memory for a factor of so many elements; null: no memory, which is noted.
+void* FactorMemory(Context& context, FactorType type, Slot slot, int64_t elements) {
+  const size_t size = type == FactorType::kFloat ? sizeof(float) : sizeof(uint16_t);
+  return context.Scratch<char>(slot, static_cast<size_t>(elements) * size);
+}
+
+// The factor as the product reads it: itself, or rounded in the slot.
+const void* Rounded(Context& context, const WindowArgs& args, FactorType type, const Tensor& t, Slot slot) {
+  if (!IsRounded(args.precision)) return t.data;
+  void* const rounded = FactorMemory(context, type, slot, t.elements());
+  if (rounded == nullptr) return nullptr;
+  if (type == FactorType::kFloat) {
+    RoundToFloats(context, args.precision, t.as<float>(), t.elements(), static_cast<float*>(rounded));
+  } else {
+    RoundFactor(context, args.precision, t.as<float>(), t.elements(), rounded);
   }
   return rounded;
 }
 
-size_t PaddedElements(const ConvGeometry& g) {
-  return static_cast<size_t>(g.rows * g.channels * g.size[0] * g.size[1]);
-}
-
 // The images as the plan wants them.
-Tensor Images(Context& context, const ConvPlans::Plan& plan, const WindowArgs& args, const Tensor& x) {
-  const ConvGeometry& g = plan.geometry;
-  if (!plan.usable() || !g.copied) return Factor(context, args, x, Slot::kLeft);
-  Tensor padded = x;
-  padded.data = context.Scratch<float>(Slot::kLeft, PaddedElements(g));
-  if (padded.data != nullptr) PadImages(context, g, args.precision, x.as<float>(), padded.as<float>());
-  return padded;
+const void* Images(Context& context, const ConvPlans::Plan& plan, const WindowArgs& args, const Tensor& x) {
+  const ConvGeometry& g = plan.geometry();
+  const FactorType type = plan.factor_type();
+  if (!g.copied) return Rounded(context, args, type, x, Slot::kLeft);
+  void* const copy = FactorMemory(context, type, Slot::kLeft, g.library_images());
+  if (copy == nullptr) return nullptr;
+  if (x.layout == Layout::kImages) {
+    PackImages(context, g, args.precision, type, x.as<float>(), copy);
+  } else {
+    PadImages(context, g, args.precision, x.as<float>(), static_cast<float*>(copy));
+  }
+  return copy;
 }
 
-void ForwardProduct(Context& context, ConvPlans& plans, const WindowArgs& args, const Tensor& x, const Tensor& kernel,
-                    const Tensor& y) {
-  if (x.type == DType::kF64) return DirectForward(context, args, x, kernel, y);
-  const ConvPlans::Plan& plan = plans.Find(context, ConvPlans::Pass::kForward, args, x.shape, kernel.shape, y.shape);
-  const Tensor images = Images(context, plan, args, x), weights = Factor(context, args, kernel, Slot::kRight);
-  if (images.data == nullptr || weights.data == nullptr) return;
-  if (!plan.usable()) return DirectForward(context, args, images, weights, y);
-  plan.Run(context, images.as<float>(), weights.as<float>(), y.as<float>());
+const void* Kernel(Context& context, const ConvPlans::Plan& plan, const WindowArgs& args, Layout layout,
+                   const Tensor& kernel) {
+  const FactorType type = plan.factor_type();
+  if (layout == Layout::kRowMajor) return Rounded(context, args, type, kernel, Slot::kRight);
+  void* const copy = FactorMemory(context, type, Slot::kRight, plan.geometry().library_kernel());
+  if (copy != nullptr) PackKernel(context, plan.geometry(), args.precision, type, kernel.as<float>(), copy);
+  return copy;
+}
+
+// The same numbers row-major in the slot, or memory for them.
+Tensor RowMajorLike(Context& context, const Tensor& images, Slot slot) {
+  Tensor rows = images;
+  rows.layout = Layout::kRowMajor;
+  rows.data = context.Scratch<float>(slot, static_cast<size_t>(images.elements()));
+  return rows;
+}
+Tensor InRows(Context& context, const Tensor& images, Slot slot) {
+  const Tensor rows = RowMajorLike(context, images, slot);
+  if (rows.data != nullptr) Relayout(context, images, rows);
+  return rows;
+}
+
+// y = x * kernel, and what is said of bias and activation, which is what the answer says.
+ConvEpilogue ForwardProduct(Context& context, ConvPlans& plans, const WindowArgs& args, const Tensor& x,
+                            const Tensor& kernel, const Tensor& bias, bool relu, const Tensor& y) {
+  if (x.type == DType::kF64) {
+    DirectForward(context, args, x, kernel, y);
+    return {};
+  }
+  const ConvPlans::Plan& plan = plans.Find(context, {.pass = ConvPass::kForward,
+                                                     .layout = x.layout,
+                                                     .args = args,
+                                                     .x = x.shape,
+                                                     .kernel = kernel.shape,
+                                                     .y = y.shape,
+                                                     .bias = bias.data != nullptr,
+                                                     .relu = relu,
+                                                     .aligned = Aligned(y) && Aligned(bias)});
+  if (plan.usable()) {
+    const void* const images = Images(context, plan, args, x);
+    const void* const weights = Kernel(context, plan, args, x.layout, kernel);
+    if (images != nullptr && weights != nullptr) plan.Run(context, images, weights, bias.as<float>(), y.as<float>());
+    return plan.done();
+  }
+  if (x.layout == Layout::kImages) {
+    const Tensor rows = InRows(context, x, Slot::kFirstImages), out = RowMajorLike(context, y, Slot::kSecondImages);
+    if (rows.data == nullptr || out.data == nullptr) return {};
+    ForwardProduct(context, plans, args, rows, kernel, {}, false, out);
+    Relayout(context, out, y);
+    return {};
+  }
+  Tensor images = x, weights = kernel;
+  images.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, x, Slot::kLeft));
+  weights.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, kernel, Slot::kRight));
+  if (images.data != nullptr && weights.data != nullptr) DirectForward(context, args, images, weights, y);
+  return {};
+}
+
+// dx as the plan leaves it, brought to where it belongs.
+void RunInput(Context& context, const ConvPlans::Plan& plan, const void* gradient, const void* weights,
+              const Tensor& dx) {
+  const ConvGeometry& g = plan.geometry();
+  if (!g.copied) return plan.Run(context, gradient, weights, nullptr, dx.as<float>());
+  float* const copy = context.Scratch<float>(Slot::kOut, static_cast<size_t>(g.library_images()));
+  if (copy == nullptr) return;
+  plan.Run(context, gradient, weights, nullptr, copy);
+  if (dx.layout == Layout::kImages) {
+    UnpackImages(context, g, copy, dx.as<float>());
+  } else {
+    CropImages(context, g, copy, dx.as<float>());
+  }
 }
 
 void InputProduct(Context& context, ConvPlans& plans, const WindowArgs& args, const Tensor& dy, const Tensor& kernel,
                   const Tensor& dx) {
   if (dx.type == DType::kF64) return DirectBackwardInput(context, args, dy, kernel, dx);
-  const ConvPlans::Plan& plan = plans.Find(context, ConvPlans::Pass::kInput, args, dx.shape, kernel.shape, dy.shape);
-  const Tensor gradient = Factor(context, args, dy, Slot::kLeft), weights = Factor(context, args, kernel, Slot::kRight);
-  if (gradient.data == nullptr || weights.data == nullptr) return;
-  if (!plan.usable()) return DirectBackwardInput(context, args, gradient, weights, dx);
-  if (!plan.geometry.copied) {
-    return plan.Run(context, gradient.as<float>(), weights.as<float>(), dx.as<float>());
+  const ConvPlans::Plan& plan = plans.Find(context, {.pass = ConvPass::kInput,
+                                                     .layout = dx.layout,
+                                                     .args = args,
+                                                     .x = dx.shape,
+                                                     .kernel = kernel.shape,
+                                                     .y = dy.shape,
+                                                     .aligned = Aligned(dx)});
+  if (plan.usable()) {
+    const void* const gradient = Rounded(context, args, plan.factor_type(), dy, Slot::kLeft);
+    const void* const weights = Kernel(context, plan, args, dx.layout, kernel);
+    if (gradient != nullptr && weights != nullptr) RunInput(context, plan, gradient, weights, dx);
+    return;
   }
-  float* padded = context.Scratch<float>(Slot::kOut, PaddedElements(plan.geometry));
-  if (padded == nullptr) return;
-  plan.Run(context, gradient.as<float>(), weights.as<float>(), padded);
-  CropImages(context, plan.geometry, padded, dx.as<float>());
+  if (dx.layout == Layout::kImages) {
+    const Tensor rows = InRows(context, dy, Slot::kFirstImages), out = RowMajorLike(context, dx, Slot::kSecondImages);
+    if (rows.data == nullptr || out.data == nullptr) return;
+    InputProduct(context, plans, args, rows, kernel, out);
+    return Relayout(context, out, dx);
+  }
+  Tensor gradient = dy, weights = kernel;
+  gradient.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, dy, Slot::kLeft));
+  weights.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, kernel, Slot::kRight));
+  if (gradient.data != nullptr && weights.data != nullptr) DirectBackwardInput(context, args, gradient, weights, dx);
+}
+
+void KernelProduct(Context& context, ConvPlans& plans, const WindowArgs& args, const Tensor& x, const Tensor& dy,
+                   const Tensor& dkernel) {
+  if (x.type == DType::kF64) return DirectBackwardKernel(context, args, x, dy, dkernel);
+  const ConvPlans::Plan& plan = plans.Find(context, {.pass = ConvPass::kKernel,
+                                                     .layout = x.layout,
+                                                     .args = args,
+                                                     .x = x.shape,
+                                                     .kernel = dkernel.shape,
+                                                     .y = dy.shape});
+  if (plan.usable()) {
+    const void* const images = Images(context, plan, args, x);
+    const void* const gradient = Rounded(context, args, plan.factor_type(), dy, Slot::kRight);
+    if (images == nullptr || gradient == nullptr) return;
+    if (x.layout == Layout::kRowMajor) return plan.Run(context, images, gradient, nullptr, dkernel.as<float>());
+    float* const turned = context.Scratch<float>(Slot::kOut, static_cast<size_t>(plan.geometry().library_kernel()));
+    if (turned == nullptr) return;
+    plan.Run(context, images, gradient, nullptr, turned);
+    return UnpackKernel(context, plan.geometry(), turned, dkernel.as<float>());
+  }
+  if (x.layout == Layout::kImages) {
+    const Tensor rows = InRows(context, x, Slot::kFirstImages), of = InRows(context, dy, Slot::kSecondImages);
+    if (rows.data != nullptr && of.data != nullptr) KernelProduct(context, plans, args, rows, of, dkernel);
+    return;
+  }
+  Tensor images = x, gradient = dy;
+  images.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, x, Slot::kLeft));
+  gradient.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, dy, Slot::kRight));
+  if (images.data != nullptr && gradient.data != nullptr)
+    DirectBackwardKernel(context, args, images, gradient, dkernel);
 }
 
 }  // namespace
 
-Layout ImageLayout(const WindowArgs&, const Shape&, const Shape&, DType) { return Layout::kRowMajor; }
-
 void ConvForward(Context& context, ConvPlans& plans, const WindowArgs& args, Tensor x, Tensor kernel, Tensor bias,
                  const ActivationArgs& activation, Tensor y) {
   if (y.elements() == 0) return;
-  ForwardProduct(context, plans, args, x, kernel, y);
-  PlaneBiasActivation(context, activation, bias, y);
+  const bool relu = activation.kind == Activation::kRelu;
+  const ConvEpilogue done = ForwardProduct(context, plans, args, x, kernel, bias, relu, y);
+  PlaneBiasActivation(context, done.relu ? ActivationArgs{} : activation, done.bias ? Tensor{} : bias, y);
 }
 
 void ConvBackwardInput(Context& context, ConvPlans& plans, const WindowArgs& args, Tensor dy, Tensor kernel,
@@ -270,12 +271,7 @@ void ConvBackwardKernel(Context& context, ConvPlans& plans, const WindowArgs& ar
                         Tensor dbias) {
   // Of the gradient as it is: only products round.
   if (dbias.data != nullptr) PlaneBiasGradient(context, dy, dbias);
-  if (x.type == DType::kF64) return DirectBackwardKernel(context, args, x, dy, dkernel);
-  const ConvPlans::Plan& plan = plans.Find(context, ConvPlans::Pass::kKernel, args, x.shape, dkernel.shape, dy.shape);
-  const Tensor images = Images(context, plan, args, x), gradient = Factor(context, args, dy, Slot::kRight);
-  if (images.data == nullptr || gradient.data == nullptr) return;
-  if (!plan.usable()) return DirectBackwardKernel(context, args, images, gradient, dkernel);
-  plan.Run(context, images.as<float>(), gradient.as<float>(), dkernel.as<float>());
+  KernelProduct(context, plans, args, x, dy, dkernel);
 }
 
 }  // namespace lockstep::cuda

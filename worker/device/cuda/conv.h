@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolution of row-major images (see Device), by cuDNN where it has a deterministic algorithm that adds products as
-// they are (no transforms, which round differently from shape to shape), else by the kernels of conv_kernels.h. In
-// kFloat no product is rounded; in the other precisions factors are rounded first, and multiplied as TF32, which holds
-// them exactly.
+// Convolution (see Device), by cuDNN where it has a deterministic algorithm that adds products as they are (no
+// transforms, which round differently from shape to shape), else by the kernels of conv_kernels.h. In kFloat no product
+// is rounded; in the other precisions factors are rounded first. Channels last, factors of 16 bits are multiplied as
+// such (conv_graph.h); where the library does not take them, and row-major, as TF32, which holds them exactly. What it
+// does not take channels last goes through the other layout.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "worker/device/cuda/conv_product.h"
 #include "worker/device/cuda/cuda_context.h"
 #include "worker/device/device.h"
 
@@ -23,20 +25,28 @@ class ConvPlans {
   ConvPlans(const ConvPlans&) = delete;
   ConvPlans& operator=(const ConvPlans&) = delete;
 
-  enum class Pass : uint8_t { kForward, kInput, kKernel };
+  // What a plan is found by; shapes are those of the forward pass.
+  struct Request {
+    ConvPass pass = ConvPass::kForward;
+    Layout layout = Layout::kRowMajor;
+    const WindowArgs& args;
+    const Shape& x;
+    const Shape& kernel;
+    const Shape& y;
+    // Of a forward pass, to be done behind it if the library can.
+    bool bias = false, relu = false;
+    // Every address is a multiple of 16 bytes.
+    bool aligned = true;
+  };
   class Plan;
-  // The first call of a shape makes the plan: not while the stream is recorded. Shapes: x, kernel and y of the
-  // forward pass.
-  Plan& Find(Context& context, Pass pass, const WindowArgs& args, const Shape& x, const Shape& kernel, const Shape& y);
+  // The first call of a request makes the plan: not while the stream is recorded.
+  Plan& Find(Context& context, const Request& request);
 
  private:
   std::map<std::vector<int64_t>, std::unique_ptr<Plan>> plans_;
   // Reused by Find, so that a lookup allocates nothing.
   std::vector<int64_t> key_;
 };
-
-// Row-major, whatever the shape.
-Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type);
 
 void ConvForward(Context& context, ConvPlans& plans, const WindowArgs& args, Tensor x, Tensor kernel, Tensor bias,
                  const ActivationArgs& activation, Tensor y);

@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include "worker/device/cuda/conv_kernels.h"
 #include "worker/device/cuda/pack.cuh"
 #include "worker/device/cuda/planes.cuh"
+#include "worker/device/cuda/round.cuh"
 #include "worker/device/cuda/visit.h"
 #include "worker/device/math/activations.h"
 
 namespace lockstep::cuda {
 
 namespace {
-
-__device__ float Rounded(ProductPrecision precision, float x) {
-  if (precision == ProductPrecision::kBf16) return __bfloat162float(__float2bfloat16_rn(x));
-  return precision == ProductPrecision::kFloat16 ? __half2float(__float2half_rn(x)) : x;
-}
 
 struct RoundOp {
   ProductPrecision precision;
@@ -24,7 +17,7 @@ struct RoundOp {
   template <int Width>
   __device__ void Run(int64_t i) const {
     Pack<float, Width> v = Pack<float, Width>::Load(from + i);
-    for (float& each : v.at) each = Rounded(precision, each);
+    for (float& each : v.at) each = ToFloat{precision}(each);
     v.Store(to + i);
   }
 };
@@ -45,7 +38,7 @@ struct PadOp {
     const int64_t column = i % frame.size[1] - frame.begin[1], row = i / frame.size[1] % frame.size[0] - frame.begin[0];
     const int64_t plane = i / (frame.size[0] * frame.size[1]);
     const bool inside = row >= 0 && row < frame.in[0] && column >= 0 && column < frame.in[1];
-    to[i] = inside ? Rounded(precision, from[(plane * frame.in[0] + row) * frame.in[1] + column]) : 0.0f;
+    to[i] = inside ? ToFloat{precision}(from[(plane * frame.in[0] + row) * frame.in[1] + column]) : 0.0f;
   }
 };
 
@@ -64,12 +57,11 @@ struct BiasOp {
   Math math;
   const T* bias;
   T* y;
-  int64_t filters, places;
-  template <int Width>
-  __device__ void Run(int64_t i) const {
-    const T b = bias == nullptr ? T(0) : bias[i / places % filters];
+  __device__ T Of(int64_t channel) const { return bias == nullptr ? T(0) : bias[channel]; }
+  template <int Width, typename Biases>
+  __device__ void Run(int64_t i, const Biases& biases) const {
     Pack<T, Width> v = Pack<T, Width>::Load(y + i);
-    for (T& each : v.at) each = math.Forward(each + b);
+    for (int k = 0; k < Width; ++k) v.at[k] = math.Forward(v.at[k] + biases[k]);
     v.Store(y + i);
   }
 };
@@ -197,10 +189,6 @@ __global__ void __launch_bounds__(kThreads) DirectKernelKernel(DirectShape s, co
 
 }  // namespace
 
-bool IsRounded(ProductPrecision precision) {
-  return precision == ProductPrecision::kBf16 || precision == ProductPrecision::kFloat16;
-}
-
 void RoundToFloats(Context& context, ProductPrecision precision, const float* from, int64_t n, float* to) {
   ForPacks<float>(context, n, n, {from, to}, RoundOp{precision, from, to});
 }
@@ -215,11 +203,9 @@ void CropImages(Context& context, const ConvGeometry& g, const float* from, floa
 
 void PlaneBiasActivation(Context& context, const ActivationArgs& activation, Tensor bias, Tensor y) {
   if (y.elements() == 0 || (bias.data == nullptr && activation.linear())) return;
-  const PlaneShape s = PlanesOf(y);
   VisitReal(y.type, [&]<typename T>(T) {
     VisitActivation(activation, [&](auto math) {
-      ForPacks<T>(context, y.elements(), s.places, {y.data},
-                  BiasOp<T, decltype(math)>{math, bias.as<T>(), y.as<T>(), s.channels, s.places});
+      ForPlanes<T>(context, PlanesOf(y), {y.data}, BiasOp<T, decltype(math)>{math, bias.as<T>(), y.as<T>()});
     });
   });
 }

@@ -116,9 +116,6 @@ void Fill(Context& context, Tensor out, double value) {
   }
 }
 
-// There is one layout.
-void Relayout(Context& context, Tensor from, Tensor to) { Copy(context, from, to); }
-
 void Add(Context& context, Tensor a, Tensor b, Tensor out) {
   VisitReal(out.type, [&]<typename T>(T) {
     ForEach(context, out.elements(), AddOp<T>{a.as<T>(), b.as<T>(), out.as<T>()});

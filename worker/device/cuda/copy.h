@@ -11,7 +11,6 @@ namespace lockstep::cuda {
 
 void Copy(Context& context, Tensor from, Tensor to);
 void Fill(Context& context, Tensor out, double value);
-void Relayout(Context& context, Tensor from, Tensor to);
 void Add(Context& context, Tensor a, Tensor b, Tensor out);
 void GatherRows(Context& context, Tensor rows, Tensor indices, const GatherArgs& args, Tensor out);
 void GatherLabels(Context& context, Tensor labels, Tensor indices, Tensor out);

@@ -45,8 +45,11 @@ enum class Slot : unsigned char {
   kOut,
   // Partial sums of a reduction.
   kPartials,
+  // Images in the other layout, for a call that does without a product in theirs.
+  kFirstImages,
+  kSecondImages,
 };
-inline constexpr size_t kSlots = 5;
+inline constexpr size_t kSlots = 7;
 
 class Workspace {
  public:

@@ -14,6 +14,7 @@
 #include "worker/device/cuda/cuda_context.h"
 #include "worker/device/cuda/cuda_info.h"
 #include "worker/device/cuda/gemm.h"
+#include "worker/device/cuda/images.h"
 #include "worker/device/cuda/losses.h"
 #include "worker/device/cuda/metrics.h"
 #include "worker/device/cuda/norms.h"
@@ -123,7 +124,7 @@ class CudaDevice final : public Device {
   Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const override {
     return cuda::ImageLayout(args, x, kernel, type);
   }
-  // Row-major, whatever is asked for.
+  // Channels last is another order, and takes no more.
   int64_t LayoutElements(const Shape& images, Layout) const override { return images.elements(); }
   void Relayout(Tensor from, Tensor to) override { cuda::Relayout(context_, from, to); }
   void Add(Tensor a, Tensor b, Tensor out) override {

@@ -86,17 +86,20 @@ struct ChannelForward {
   const T* gamma;
   const T* beta;
   T* y;
-  PlaneShape s;
+  int64_t channels;
 
-  // Width numbers of one plane.
-  template <int Width>
-  __device__ void Run(int64_t i) const {
-    const int64_t c = i / s.places % s.channels;
-    const double scale = statistics[s.channels + c] * (gamma == nullptr ? 1.0 : static_cast<double>(gamma[c]));
+  struct Line {
+    T scale, shift;
+  };
+  __device__ Line Of(int64_t c) const {
+    const double scale = statistics[channels + c] * (gamma == nullptr ? 1.0 : static_cast<double>(gamma[c]));
     const double shift = (beta == nullptr ? 0.0 : static_cast<double>(beta[c])) - statistics[c] * scale;
-    const T a = static_cast<T>(scale), b = static_cast<T>(shift);
+    return {static_cast<T>(scale), static_cast<T>(shift)};
+  }
+  template <int Width, typename Lines>
+  __device__ void Run(int64_t i, const Lines& lines) const {
     Pack<T, Width> v = Pack<T, Width>::Load(x + i);
-    for (T& each : v.at) each = each * a + b;
+    for (int k = 0; k < Width; ++k) v.at[k] = v.at[k] * lines[k].scale + lines[k].shift;
     v.Store(y + i);
   }
 };
@@ -110,20 +113,25 @@ struct ChannelBackward {
   double count;
   const T* dy;
   T* dx;
-  PlaneShape s;
+  int64_t channels;
 
-  template <int Width>
-  __device__ void Run(int64_t i) const {
-    const int64_t c = i / s.places % s.channels;
-    const double mean = statistics[c], inverse = statistics[s.channels + c];
+  struct Plane {
+    T of_dy, of_x, shift;
+  };
+  __device__ Plane Of(int64_t c) const {
+    const double mean = statistics[c], inverse = statistics[channels + c];
     const double scale = inverse * (gamma == nullptr ? 1.0 : static_cast<double>(gamma[c]));
     const double per_dy = count > 0 ? sums[c] / count : 0.0;
-    const double per_x = count > 0 ? sums[s.channels + c] / count * inverse : 0.0;
-    const T a = static_cast<T>(scale), b = static_cast<T>(-scale * per_x);
-    const T shift = static_cast<T>(scale * (per_x * mean - per_dy));
+    const double per_x = count > 0 ? sums[channels + c] / count * inverse : 0.0;
+    return {static_cast<T>(scale), static_cast<T>(-scale * per_x), static_cast<T>(scale * (per_x * mean - per_dy))};
+  }
+  template <int Width, typename Planes>
+  __device__ void Run(int64_t i, const Planes& planes) const {
     const Pack<T, Width> from = Pack<T, Width>::Load(x + i);
     Pack<T, Width> d = Pack<T, Width>::Load(dy + i);
-    for (int k = 0; k < Width; ++k) d.at[k] = a * d.at[k] + b * from.at[k] + shift;
+    for (int k = 0; k < Width; ++k) {
+      d.at[k] = planes[k].of_dy * d.at[k] + planes[k].of_x * from.at[k] + planes[k].shift;
+    }
     d.Store(dx + i);
   }
 };
@@ -261,9 +269,9 @@ void MovingStatistics(Context& context, Tensor mean, Tensor variance, double eps
 void ChannelNormForward(Context& context, Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) {
   if (x.elements() == 0) return;
   VisitReal(x.type, [&]<typename T>(T) {
-    const PlaneShape s = PlanesOf(x);
-    ForPacks<T>(context, x.elements(), s.places, {x.data, y.data},
-                ChannelForward<T>{x.as<T>(), statistics.as<double>(), gamma.as<T>(), beta.as<T>(), y.as<T>(), s});
+    ForPlanes<T>(
+        context, PlanesOf(x), {x.data, y.data},
+        ChannelForward<T>{x.as<T>(), statistics.as<double>(), gamma.as<T>(), beta.as<T>(), y.as<T>(), x.shape[1]});
   });
 }
 
@@ -279,10 +287,9 @@ void ChannelNormBackward(Context& context, Tensor x, Tensor statistics, Tensor g
                          Tensor dy, Tensor dx) {
   if (x.elements() == 0) return;
   VisitReal(x.type, [&]<typename T>(T) {
-    const PlaneShape s = PlanesOf(x);
-    ForPacks<T>(context, x.elements(), s.places, {x.data, dy.data, dx.data},
-                ChannelBackward<T>{x.as<T>(), statistics.as<double>(), gamma.as<T>(), sums.as<double>(), count,
-                                   dy.as<T>(), dx.as<T>(), s});
+    ForPlanes<T>(context, PlanesOf(x), {x.data, dy.data, dx.data},
+                 ChannelBackward<T>{x.as<T>(), statistics.as<double>(), gamma.as<T>(), sums.as<double>(), count,
+                                    dy.as<T>(), dx.as<T>(), x.shape[1]});
   });
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Normalisation (see Device). Sums over rows and places are trees in double: at most 8192 numbers of a block, then the
-// blocks. Images are row-major.
+// Normalisation (see Device). Sums over rows and places are trees in double: those of a block, then the blocks, as the
+// shape and the layout say.
 #pragma once
 
 #include "worker/device/cuda/cuda_context.h"

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over the rows and places of [rows, channels, places], one pair for each channel, in an order that the shape
-// alone decides.
+// What is done to each channel of [rows, channels, places], and sums over its rows and places, one pair for each
+// channel, in an order that the shape alone decides.
 #pragma once
 
+#include <initializer_list>
+
+#include "worker/device/cuda/pack.cuh"
 #include "worker/device/cuda/reduce.cuh"
 #include "worker/device/tensor.h"
 
@@ -12,14 +15,69 @@ struct PlaneShape {
   int64_t rows, channels, places;
 };
 
+// Channels last, each place is a row of its own.
 inline PlaneShape PlanesOf(const Tensor& x) {
-  return {x.shape[0], x.shape[1], x.elements() / (x.shape[0] * x.shape[1])};
+  const int64_t places = x.elements() / (x.shape[0] * x.shape[1]);
+  if (x.layout == Layout::kImages) return {x.shape[0] * places, x.shape[1], 1};
+  return {x.shape[0], x.shape[1], places};
+}
+
+// The same for each of a run of numbers.
+template <typename Value>
+struct Same {
+  Value value;
+  __device__ const Value& operator[](int) const { return value; }
+};
+
+template <typename F>
+struct PlanePack {
+  F f;
+  PlaneShape s;
+  template <int Width>
+  __device__ void Run(int64_t i) const {
+    using Value = decltype(f.Of(0));
+    f.template Run<Width>(i, Same<Value>{f.Of(i / s.places % s.channels)});
+  }
+};
+
+// One place. A thread keeps its Width channels, and strides over the rows.
+template <int Width, typename F>
+__global__ void __launch_bounds__(kThreads) ColumnPacksKernel(PlaneShape s, F f) {
+  const int64_t packs = s.channels / Width, threads = static_cast<int64_t>(gridDim.x) * kThreads;
+  const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x, step = threads / packs;
+  if (thread >= step * packs) return;
+  const int64_t channel = thread % packs * Width;
+  decltype(f.Of(0)) values[Width];
+  for (int k = 0; k < Width; ++k) values[k] = f.Of(channel + k);
+  for (int64_t row = thread / packs; row < s.rows; row += step) {
+    f.template Run<Width>(row * s.channels + channel, values);
+  }
+}
+
+template <int Width, typename F>
+void ForColumns(Context& context, const PlaneShape& s, const F& f) {
+  const int64_t packs = s.channels / Width;
+  // At least one row at a time.
+  const int blocks = std::max(BlocksFor(context, s.rows * packs), static_cast<int>((packs + kThreads - 1) / kThreads));
+  ColumnPacksKernel<Width><<<blocks, kThreads, 0, context.stream>>>(s, f);
+  LOCKSTEP_CUDA_CHECK_LAUNCH(context);
+}
+
+// f.Run<Width>(i, values) for each run of Width numbers, which begin at i, where values[k] = f.Of(channel of the number
+// i + k). `arrays`: as of ForPacks.
+template <typename T, typename F>
+void ForPlanes(Context& context, const PlaneShape& s, std::initializer_list<const void*> arrays, const F& f) {
+  if (s.places > 1) return ForPacks<T>(context, s.rows * s.channels * s.places, s.places, arrays, PlanePack<F>{f, s});
+  if (CanPack<T>(s.channels, arrays)) return ForColumns<kPackWidth<T>>(context, s, f);
+  ForColumns<1>(context, s, f);
 }
 
 // A channel's numbers of one block, where places lie next to each other, and where there is one place, so that
 // channels do: then a block does 32 channels.
 inline constexpr int64_t kPlaneChunk = 8192;
 inline constexpr int64_t kColumnChunk = 256;
+// Of many rows, larger chunks, so that their sums are soon added.
+inline constexpr int64_t kMostColumnChunks = 1024;
 // Of a grid's second axis.
 inline constexpr int64_t kMaxChunks = 65535;
 inline constexpr int kColumnThreads = 8;
@@ -114,7 +172,8 @@ template <typename Add, typename Finish>
 void SumPlanes(Context& context, const PlaneShape& s, const Add& add, const Finish& finish) {
   const bool columns = s.places == 1;
   const int64_t count = s.rows * s.places;
-  const int64_t chunk = std::max(columns ? kColumnChunk : kPlaneChunk, (count + kMaxChunks - 1) / kMaxChunks);
+  const int64_t most = columns ? kMostColumnChunks : kMaxChunks;
+  const int64_t chunk = std::max(columns ? kColumnChunk : kPlaneChunk, (count + most - 1) / most);
   const int64_t chunks = std::max<int64_t>((count + chunk - 1) / chunk, 1);
   double* partials = nullptr;
   if (chunks > 1) {

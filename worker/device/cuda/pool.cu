@@ -9,13 +9,29 @@ namespace lockstep::cuda {
 
 namespace {
 
-// From as many places of a window, a warp adds them.
+// From as many places of a window, a warp adds them; not where neighbours in memory are channels, which a warp reads
+// side by side.
 constexpr int64_t kWideWindow = 32;
 
-// Images [planes, in] and outputs [planes, out]; index 0 is the height. Every window has a place inside.
+// Images [planes, in, channels] and outputs [planes, out, channels]; index 0 is the height. Row-major images have a
+// plane for each channel, and one channel. Every window has a place inside.
 struct PoolShape {
   int64_t in[2], out[2], size[2], stride[2], pad[2];
+  int64_t channels;
   int64_t inputs, outputs;
+};
+
+// Where a number lies.
+struct Spot {
+  int64_t plane, row, column, channel;
+  __device__ Spot(const PoolShape& s, const int64_t (&size)[2], int64_t i) {
+    // A division costs more than the branch.
+    channel = s.channels == 1 ? 0 : i % s.channels;
+    if (s.channels != 1) i /= s.channels;
+    column = i % size[1];
+    row = i / size[1] % size[0];
+    plane = i / (size[0] * size[1]);
+  }
 };
 
 // The part of a window inside the image, along one axis.
@@ -35,18 +51,21 @@ __device__ Span Over(const PoolShape& s, int axis, int64_t place) {
   return {begin, end < s.out[axis] ? end : s.out[axis]};
 }
 
-// A window's places inside its image, which begins at `image`.
+// A window's places inside its image.
 template <typename T>
 struct Window {
   const T* image;
-  int64_t width;
+  int64_t width, channels;
   Span rows, columns;
 
-  __device__ Window(const PoolShape& s, const T* x, int64_t output)
-      : image(x + output / (s.out[0] * s.out[1]) * s.in[0] * s.in[1]),
+  __device__ Window(const PoolShape& s, const T* x, const Spot& output)
+      : image(x + output.plane * s.in[0] * s.in[1] * s.channels + output.channel),
         width(s.in[1]),
-        rows(Inside(s, 0, output / s.out[1] % s.out[0])),
-        columns(Inside(s, 1, output % s.out[1])) {}
+        channels(s.channels),
+        rows(Inside(s, 0, output.row)),
+        columns(Inside(s, 1, output.column)) {}
+  __device__ Window(const PoolShape& s, const T* x, int64_t output) : Window(s, x, Spot(s, s.out, output)) {}
+  __device__ T At(int64_t row, int64_t column) const { return image[(row * width + column) * channels]; }
   __device__ int64_t Places() const { return (rows.end - rows.begin) * (columns.end - columns.begin); }
 };
 
@@ -60,7 +79,7 @@ struct MaxForward {
     T largest = LowestOf<T>();
     for (int64_t r = w.rows.begin; r < w.rows.end; ++r) {
       for (int64_t c = w.columns.begin; c < w.columns.end; ++c) {
-        const T v = w.image[r * w.width + c];
+        const T v = w.At(r, c);
         // A NaN stays.
         largest = v > largest || v != v ? v : largest;
       }
@@ -78,7 +97,7 @@ struct AverageForward {
     const Window<T> w(s, x, output);
     T sum = T(0);
     for (int64_t r = w.rows.begin; r < w.rows.end; ++r) {
-      for (int64_t c = w.columns.begin; c < w.columns.end; ++c) sum += w.image[r * w.width + c];
+      for (int64_t c = w.columns.begin; c < w.columns.end; ++c) sum += w.At(r, c);
     }
     y[output] = sum / static_cast<T>(w.Places());
   }
@@ -95,7 +114,7 @@ __global__ void __launch_bounds__(kThreads) WideForwardKernel(PoolShape s, bool 
     T total = max ? LowestOf<T>() : T(0);
     bool number = true;
     for (int64_t k = threadIdx.x % kWarp; k < places; k += kWarp) {
-      const T v = w.image[(w.rows.begin + k / columns) * w.width + w.columns.begin + k % columns];
+      const T v = w.At(w.rows.begin + k / columns, w.columns.begin + k % columns);
       number = number && v == v;
       total = max ? (v > total ? v : total) : total + v;
     }
@@ -115,14 +134,14 @@ struct Backward {
   const T* dy;
   T* dx;
   __device__ void operator()(int64_t input) const {
-    const int64_t plane = input / (s.in[0] * s.in[1]);
-    const int64_t row = input / s.in[1] % s.in[0], column = input % s.in[1];
-    const Span rows = Over(s, 0, row), columns = Over(s, 1, column);
+    const Spot at(s, s.in, input);
+    const Span rows = Over(s, 0, at.row), columns = Over(s, 1, at.column);
     T sum = T(0);
-    for (int64_t i = rows.begin; i < rows.end; ++i) {
-      for (int64_t j = columns.begin; j < columns.end; ++j) {
-        const int64_t output = (plane * s.out[0] + i) * s.out[1] + j;
-        sum += share(s, row, column, output, dy[output]);
+    Spot output = at;
+    for (output.row = rows.begin; output.row < rows.end; ++output.row) {
+      for (output.column = columns.begin; output.column < columns.end; ++output.column) {
+        const int64_t i = ((at.plane * s.out[0] + output.row) * s.out[1] + output.column) * s.channels + at.channel;
+        sum += share(s, at, output, i, dy[i]);
       }
     }
     dx[input] = before(sum, x, input);
@@ -134,14 +153,14 @@ template <typename T>
 struct MaxShare {
   const T* x;
   const T* y;
-  __device__ T operator()(const PoolShape& s, int64_t row, int64_t column, int64_t output, T dy) const {
+  __device__ T operator()(const PoolShape& s, const Spot& at, const Spot& output, int64_t i, T dy) const {
     const Window<T> w(s, x, output);
-    const T largest = y[output];
-    if (w.image[row * w.width + column] != largest) return T(0);
-    for (int64_t r = w.rows.begin; r <= row; ++r) {
-      const int64_t end = r == row ? column : w.columns.end;
+    const T largest = y[i];
+    if (w.At(at.row, at.column) != largest) return T(0);
+    for (int64_t r = w.rows.begin; r <= at.row; ++r) {
+      const int64_t end = r == at.row ? at.column : w.columns.end;
       for (int64_t c = w.columns.begin; c < end; ++c) {
-        if (w.image[r * w.width + c] == largest) return T(0);
+        if (w.At(r, c) == largest) return T(0);
       }
     }
     return dy;
@@ -150,8 +169,8 @@ struct MaxShare {
 
 template <typename T>
 struct AverageShare {
-  __device__ T operator()(const PoolShape& s, int64_t, int64_t, int64_t output, T dy) const {
-    const Span rows = Inside(s, 0, output / s.out[1] % s.out[0]), columns = Inside(s, 1, output % s.out[1]);
+  __device__ T operator()(const PoolShape& s, const Spot&, const Spot& output, int64_t, T dy) const {
+    const Span rows = Inside(s, 0, output.row), columns = Inside(s, 1, output.column);
     return dy / static_cast<T>((rows.end - rows.begin) * (columns.end - columns.begin));
   }
 };
@@ -176,6 +195,7 @@ PoolShape PoolShapeOf(const WindowArgs& args, const Tensor& x, const Tensor& y) 
           .size = {args.size[0], args.size[1]},
           .stride = {args.stride[0], args.stride[1]},
           .pad = {args.pad_begin[0], args.pad_begin[1]},
+          .channels = x.layout == Layout::kImages ? x.shape[1] : 1,
           .inputs = x.elements(),
           .outputs = y.elements()};
 }
@@ -186,7 +206,7 @@ void PoolForward(Context& context, Pooling kind, const WindowArgs& args, Tensor 
   if (y.elements() == 0) return;
   const PoolShape s = PoolShapeOf(args, x, y);
   VisitReal(x.type, [&]<typename T>(T) {
-    if (args.size[0] * args.size[1] >= kWideWindow) {
+    if (s.channels == 1 && args.size[0] * args.size[1] >= kWideWindow) {
       WideForwardKernel<<<BlocksFor(context, s.outputs * kWarp), kThreads, 0, context.stream>>>(
           s, kind == Pooling::kMax, x.as<T>(), y.as<T>());
       LOCKSTEP_CUDA_CHECK_LAUNCH(context);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pooling of row-major images (see Device). A gradient is gathered by each input from the windows over it, outputs in
+// Pooling (see Device). A gradient is gathered by each input from the windows over it, outputs in
 // order, so that nothing is added by chance.
 #pragma once
 
