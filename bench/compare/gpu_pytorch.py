@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-from gpu_rows import CLASSES, ROWS, SAMPLES, SHAPE, job, network
+from gpu_rows import ROWS, draw, job, network
 from sides import Lockstep, SideError
 
 # Before a step is recorded: libraries choose their algorithms.
@@ -39,10 +39,11 @@ class Training:
         # "highest": no TF32 in FP32 work.
         torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        self.x = torch.rand((SAMPLES, *SHAPE), device=self.device)
-        self.y = torch.randint(CLASSES, (SAMPLES,), device=self.device)
+        data, memory = row.data, torch.channels_last if row.channels_last else torch.contiguous_format
+        self.x = torch.rand((data.samples, *data.shape), device=self.device).contiguous(memory_format=memory)
+        self.y = torch.randint(data.classes, (data.samples,), device=self.device)
         self.autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        model = network(row).to(self.device)
+        model = network(row).to(self.device, memory_format=memory)
         if ranks > 1:
             model = torch.nn.parallel.DistributedDataParallel(model, device_ids=[rank])
         self.loss = torch.nn.CrossEntropyLoss()
@@ -55,7 +56,7 @@ class Training:
             self.optimizer = torch.optim.SGD(model.parameters(), lr=rate, **options)
         self.model = torch.compile(model) if mode == "compile" else model
         self.step = self.graph() if mode == "graph" else self.eager
-        self.order = torch.randperm(SAMPLES, device=self.device)
+        self.order = torch.randperm(data.samples, device=self.device)
         self.at = 0
 
     def index(self):
@@ -106,7 +107,7 @@ class Training:
         return self.run_for(seconds)
 
     def run_for(self, seconds):
-        torch, steps, chunk = self.torch, 0, 10
+        torch, steps, chunk = self.torch, 0, 1
         torch.cuda.synchronize()
         began = time.perf_counter()
         while True:
@@ -188,6 +189,7 @@ def compare(torch, arguments, side, root):
     for row in ROWS:
         if arguments.only and row.name not in arguments.only.split(","):
             continue
+        draw(row.data, root, side.lockstep)
         for precision in row.precisions:
             rounds = {}
             for _ in range(arguments.rounds):
@@ -262,10 +264,6 @@ def main():
         header += ["Lockstep, all GPUs", "DDP", "ratio"]
     print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
     with tempfile.TemporaryDirectory(prefix="lockstep-gpu-") as folder:
-        # Drawn digits for MNIST's shape; the speed does not depend on what they show.
-        subprocess.run([pathlib.Path(arguments.lockstep) / "lockstep", "data", "generate", "synthetic-digits",
-                        "--dir", pathlib.Path(folder, "synthetic-digits"), "--train", str(SAMPLES)],
-                       check=True, stdout=subprocess.DEVNULL)
         results = compare(torch, arguments, side, pathlib.Path(folder))
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:

@@ -18,6 +18,18 @@ import datasets
 ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 
 
+def window(options, size):
+    """Strides and zeros around the image, by PyTorch's names."""
+    padding = options.get("padding", "VALID")
+    zeros = {"VALID": 0, "SAME": size // 2, "EXPLICIT": options.get("explicit_padding", [0])[0]}[padding]
+    return {"stride": options.get("strides", 1), "padding": zeros}
+
+
+def through(shape, size, stride, padding):
+    """The size of images behind a window."""
+    return tuple((n + 2 * padding - size) // stride + 1 for n in shape[1:])
+
+
 def module(kind, options, shape):
     """One layer, and the shape of its output."""
     if kind == "flatten":
@@ -26,15 +38,23 @@ def module(kind, options, shape):
         return [Reshape(options["target_shape"])], tuple(options["target_shape"])
     if kind == "dropout":
         return [nn.Dropout(options["rate"])], shape
+    if kind == "relu":
+        return [nn.ReLU()], shape
+    if kind == "batch_normalization":
+        return [nn.BatchNorm2d(shape[0], eps=options["epsilon"], momentum=1 - options["momentum"])], shape
+    if kind == "global_average_pooling2d":
+        return [nn.AdaptiveAvgPool2d(1), nn.Flatten()], shape[:1]
     if kind == "max_pooling2d":
-        return [nn.MaxPool2d(2)], (shape[0], shape[1] // 2, shape[2] // 2)
+        size = options.get("pool_size", 2)
+        place = window({"strides": size} | options, size)
+        return [nn.MaxPool2d(size, **place)], (shape[0], *through(shape, size, **place))
     if kind == "dense":
         layer, shape = nn.Linear(shape[0], options["units"]), (options["units"],)
     elif kind == "conv2d":
-        size, same = options["kernel_size"], options["padding"] == "SAME"
-        layer = nn.Conv2d(shape[0], options["filters"], size, padding=size // 2 if same else 0)
-        cut = 0 if same else size - 1
-        shape = (options["filters"], shape[1] - cut, shape[2] - cut)
+        size = options["kernel_size"]
+        place = window(options, size)
+        layer = nn.Conv2d(shape[0], options["filters"], size, bias=options.get("use_bias", True), **place)
+        shape = (options["filters"], *through(shape, size, **place))
     else:
         raise ValueError(kind)
     activation = options.get("activation")
@@ -50,7 +70,37 @@ class Reshape(nn.Module):
         return x.view(-1, *self.shape)
 
 
+class Network(nn.Module):
+    """Layers that name their inputs; where one does not, it takes what the layer before it puts out."""
+
+    def __init__(self, layers, shape):
+        super().__init__()
+        self.modules_of, self.sources = nn.ModuleList(), []
+        names, shapes = {}, []
+        for i, layer in enumerate(layers):
+            layer = dict(layer)
+            name, inputs = layer.pop("name", None), layer.pop("inputs", None)
+            (kind, options), = layer.items()
+            sources = [names[n] for n in inputs] if inputs else [i - 1]
+            taken = shapes[sources[0]] if sources[0] >= 0 else shape
+            built, out = ([], taken) if kind == "add" else module(kind, options, taken)
+            self.modules_of.append(nn.Sequential(*built))
+            self.sources.append(sources)
+            shapes.append(out)
+            if name:
+                names[name] = i
+
+    def forward(self, x):
+        outputs = []
+        for built, sources in zip(self.modules_of, self.sources):
+            taken = [outputs[i] if i >= 0 else x for i in sources]
+            outputs.append(built(taken[0] if len(taken) == 1 else sum(taken[1:], taken[0])))
+        return outputs[-1]
+
+
 def network(layers, shape):
+    if any("inputs" in layer for layer in layers):
+        return Network(layers, shape)
     modules = []
     for layer in layers:
         (kind, options), = layer.items()
