@@ -8,10 +8,13 @@
 #include <new>
 
 #include "tests/emulator/capture.h"
+#include "tests/emulator/counts.h"
 
 using lockstep::emulated::Enqueue;
 
 namespace {
+
+using lockstep::emulated::counts;
 
 struct Layout {
   cudaDataType type;
@@ -22,7 +25,10 @@ struct Layout {
 struct Product {
   cublasOperation_t left = CUBLAS_OP_N, right = CUBLAS_OP_N;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-  const void* bias = nullptr;
+  // Of a bias, or of what BGRADA leaves.
+  void* bias = nullptr;
+  uint8_t* mask = nullptr;
+  int64_t mask_stride = 0;
 };
 
 static_assert(sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t));
@@ -50,12 +56,30 @@ double Factor(const void* data, const Layout& layout, cublasOperation_t operatio
   return At(data, layout.type, static_cast<int64_t>(row) + static_cast<int64_t>(column) * layout.ld);
 }
 
+bool Has(const Product& product, uint32_t bits) { return (product.epilogue & bits) == bits; }
+
+// Behind the product: element (i, j) of the result.
+template <typename T>
+T Finish(const Product& product, T value, uint64_t i, uint64_t j) {
+  const auto bit = static_cast<uint64_t>(product.mask_stride) * j + i;
+  if (product.epilogue == CUBLASLT_EPILOGUE_DRELU) {
+    return (product.mask[bit / 8] >> (bit % 8) & 1) != 0 ? value : T(0);
+  }
+  if (product.epilogue == CUBLASLT_EPILOGUE_BGRADA) return value;
+  if (Has(product, CUBLASLT_EPILOGUE_BIAS)) value += static_cast<const T*>(product.bias)[i];
+  if (!Has(product, CUBLASLT_EPILOGUE_RELU)) return value;
+  const bool passes = value > 0;
+  if (Has(product, CUBLASLT_EPILOGUE_RELU_AUX)) {
+    uint8_t& byte = product.mask[bit / 8];
+    byte = static_cast<uint8_t>((byte & ~(1u << (bit % 8))) | (passes ? 1u << (bit % 8) : 0u));
+  }
+  return passes ? value : T(0);
+}
+
 template <typename T>
 void Multiply(const Product& product, T alpha, const void* a, const Layout& la, const void* b, const Layout& lb, T beta,
               T* d, const Layout& ld) {
   const uint64_t depth = product.left == CUBLAS_OP_N ? la.cols : la.rows;
-  const bool relu = product.epilogue == CUBLASLT_EPILOGUE_RELU || product.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
-  const bool bias = product.epilogue == CUBLASLT_EPILOGUE_BIAS || product.epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
   for (uint64_t j = 0; j < ld.cols; ++j) {
     for (uint64_t i = 0; i < ld.rows; ++i) {
       T sum = 0;
@@ -63,11 +87,25 @@ void Multiply(const Product& product, T alpha, const void* a, const Layout& la, 
         sum += static_cast<T>(Factor(a, la, product.left, i, p)) * static_cast<T>(Factor(b, lb, product.right, p, j));
       }
       T& out = d[i + j * static_cast<uint64_t>(ld.ld)];
-      T value = alpha * sum + (beta == 0 ? T(0) : beta * out);
-      if (bias) value += static_cast<const T*>(product.bias)[i];
-      out = relu && value < 0 ? T(0) : value;
+      out = Finish(product, alpha * sum + (beta == 0 ? T(0) : beta * out), i, j);
     }
   }
+  if (product.epilogue != CUBLASLT_EPILOGUE_BGRADA) return;
+  for (uint64_t i = 0; i < ld.rows; ++i) {
+    T sum = 0;
+    for (uint64_t p = 0; p < depth; ++p) sum += static_cast<T>(Factor(a, la, product.left, i, p));
+    static_cast<T*>(product.bias)[i] = sum;
+  }
+}
+
+// Epilogues are of floats, and masks have columns of whole sixteen bytes. A width by seven has no gradients behind it,
+// so that what is done without them runs too.
+bool Supports(const Product& product, const Layout& d) {
+  const bool masked = product.epilogue == CUBLASLT_EPILOGUE_DRELU || Has(product, CUBLASLT_EPILOGUE_RELU_AUX);
+  if (masked && (product.mask_stride % 128 != 0 || product.mask_stride < static_cast<int64_t>(d.rows))) return false;
+  const bool gradient = product.epilogue == CUBLASLT_EPILOGUE_DRELU || product.epilogue == CUBLASLT_EPILOGUE_BGRADA;
+  if (product.epilogue != CUBLASLT_EPILOGUE_DEFAULT && d.type != CUDA_R_32F) return false;
+  return !gradient || (d.rows % 7 != 0 && !counts.refuse_gradients);
 }
 
 }  // namespace
@@ -119,6 +157,12 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product, cubl
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
       std::memcpy(&p.bias, value, bytes);
       break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+      std::memcpy(&p.mask, value, bytes);
+      break;
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
+      std::memcpy(&p.mask_stride, value, bytes);
+      break;
     default:
       break;
   }
@@ -146,7 +190,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   const bool left = Of(product).left == CUBLAS_OP_N, right = Of(product).right == CUBLAS_OP_N;
   const uint64_t m = left ? Of(a).rows : Of(a).cols, depth = left ? Of(a).cols : Of(a).rows;
   const uint64_t n = right ? Of(b).cols : Of(b).rows, other_depth = right ? Of(b).rows : Of(b).cols;
-  *count = m == Of(d).rows && n == Of(d).cols && depth == other_depth ? 1 : 0;
+  const bool fits = m == Of(d).rows && n == Of(d).cols && depth == other_depth;
+  *count = fits && Supports(Of(product), Of(d)) ? 1 : 0;
   results[0] = {};
   return *count == 1 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }

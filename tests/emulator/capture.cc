@@ -8,7 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "tests/emulator/counts.h"
+
 namespace lockstep::emulated {
+
+thread_local Counts counts;
 
 namespace {
 
@@ -24,6 +28,8 @@ Works* Of(cudaGraphExec_t graph) { return reinterpret_cast<Works*>(graph); }
 }  // namespace
 
 void Enqueue(std::function<void()> work) {
+  ++counts.enqueued;
+  if (counts.dry) return;
   if (captured == nullptr) {
     work();
   } else {

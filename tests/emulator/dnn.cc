@@ -5,9 +5,11 @@
 
 #include <algorithm>
 
+#include "tests/emulator/capture.h"
 #include "tests/emulator/convolve.h"
 
 using lockstep::emulated::ConvWindow;
+using lockstep::emulated::Enqueue;
 using lockstep::emulated::Fits;
 using lockstep::emulated::ForProducts;
 using lockstep::emulated::Images;
@@ -44,6 +46,26 @@ cudnnStatus_t List(cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t y,
               .determinism = CUDNN_DETERMINISTIC,
               .mathType = conv->math};
   *count = 2;
+  return CUDNN_STATUS_SUCCESS;
+}
+
+struct Floats {
+  float* out;
+  const float* left;
+  const float* right;
+  Floats(void* to, const void* a, const void* b)
+      : out(static_cast<float*>(to)), left(static_cast<const float*>(a)), right(static_cast<const float*>(b)) {}
+};
+
+// add(index in x, index in the kernel, index in y) for each product, into `to` of zeros.
+template <typename Add>
+cudnnStatus_t Convolve(const Images* x, const Images* k, const ConvWindow* window, const Images* y, float* out,
+                       const Images& to, Add add) {
+  // Descriptors are the caller's again on return.
+  Enqueue([x = *x, k = *k, window = *window, y = *y, out, n = to.elements(), add] {
+    std::fill_n(out, n, 0.0f);
+    ForProducts(x, k, window, y, add);
+  });
   return CUDNN_STATUS_SUCCESS;
 }
 
@@ -159,34 +181,22 @@ cudnnStatus_t cudnnConvolutionForward(cudnnHandle_t, const void*, cudnnTensorDes
                                       cudnnFilterDescriptor_t kd, const void* k, cudnnConvolutionDescriptor_t conv,
                                       cudnnConvolutionFwdAlgo_t, void*, size_t, const void*, cudnnTensorDescriptor_t yd,
                                       void* y) {
-  float* out = static_cast<float*>(y);
-  std::fill_n(out, yd->elements(), 0.0f);
-  ForProducts(*xd, *kd, *conv, *yd, [&](int64_t a, int64_t b, int64_t c) {
-    out[c] += static_cast<const float*>(x)[a] * static_cast<const float*>(k)[b];
-  });
-  return CUDNN_STATUS_SUCCESS;
+  const auto [out, left, right] = Floats(y, x, k);
+  return Convolve(xd, kd, conv, yd, out, *yd, [=](int64_t a, int64_t b, int64_t c) { out[c] += left[a] * right[b]; });
 }
 cudnnStatus_t cudnnConvolutionBackwardData(cudnnHandle_t, const void*, cudnnFilterDescriptor_t kd, const void* k,
                                            cudnnTensorDescriptor_t yd, const void* dy,
                                            cudnnConvolutionDescriptor_t conv, cudnnConvolutionBwdDataAlgo_t, void*,
                                            size_t, const void*, cudnnTensorDescriptor_t xd, void* dx) {
-  float* out = static_cast<float*>(dx);
-  std::fill_n(out, xd->elements(), 0.0f);
-  ForProducts(*xd, *kd, *conv, *yd, [&](int64_t a, int64_t b, int64_t c) {
-    out[a] += static_cast<const float*>(dy)[c] * static_cast<const float*>(k)[b];
-  });
-  return CUDNN_STATUS_SUCCESS;
+  const auto [out, left, right] = Floats(dx, dy, k);
+  return Convolve(xd, kd, conv, yd, out, *xd, [=](int64_t a, int64_t b, int64_t c) { out[a] += left[c] * right[b]; });
 }
 cudnnStatus_t cudnnConvolutionBackwardFilter(cudnnHandle_t, const void*, cudnnTensorDescriptor_t xd, const void* x,
                                              cudnnTensorDescriptor_t yd, const void* dy,
                                              cudnnConvolutionDescriptor_t conv, cudnnConvolutionBwdFilterAlgo_t, void*,
                                              size_t, const void*, cudnnFilterDescriptor_t kd, void* dk) {
-  float* out = static_cast<float*>(dk);
-  std::fill_n(out, kd->elements(), 0.0f);
-  ForProducts(*xd, *kd, *conv, *yd, [&](int64_t a, int64_t b, int64_t c) {
-    out[b] += static_cast<const float*>(dy)[c] * static_cast<const float*>(x)[a];
-  });
-  return CUDNN_STATUS_SUCCESS;
+  const auto [out, left, right] = Floats(dk, dy, x);
+  return Convolve(xd, kd, conv, yd, out, *kd, [=](int64_t a, int64_t b, int64_t c) { out[b] += left[c] * right[a]; });
 }
 
 }  // extern "C"

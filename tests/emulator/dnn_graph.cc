@@ -5,15 +5,19 @@
 #include <cudnn.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <vector>
 
+#include "tests/emulator/capture.h"
 #include "tests/emulator/convolve.h"
 
 namespace {
 
 using lockstep::emulated::ConvWindow;
+using lockstep::emulated::Enqueue;
 using lockstep::emulated::Images;
 using lockstep::emulated::Read;
 
@@ -284,11 +288,16 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, 
   const Descriptor& config = *Of(plan).Part(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
   if (config.Get<int64_t>(CUDNN_ATTR_ENGINECFG_ENGINE) != 2) return CUDNN_STATUS_EXECUTION_FAILED;
   if (Of(pack).Get<void*>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE) == nullptr) return CUDNN_STATUS_BAD_PARAM;
-  Memory memory(Of(pack));
-  for (const Descriptor* operation : OperationsOf(*config.Part(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH))) {
-    const bool pointwise = operation->type == CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR;
-    if (pointwise ? !Pointwise(*operation, memory) : !Convolve(Conv(*operation), memory)) return CUDNN_STATUS_BAD_PARAM;
-  }
+  // The plan is kept as long as what was enqueued may run; the pack is not.
+  Enqueue([&config, pack = Of(pack)] {
+    Memory memory(pack);
+    for (const Descriptor* operation : OperationsOf(*config.Part(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH))) {
+      const bool pointwise = operation->type == CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR;
+      if (pointwise ? Pointwise(*operation, memory) : Convolve(Conv(*operation), memory)) continue;
+      std::fprintf(stderr, "emulated cuDNN: a tensor is missing, misplaced or of another type\n");
+      std::abort();
+    }
+  });
   return CUDNN_STATUS_SUCCESS;
 }
 

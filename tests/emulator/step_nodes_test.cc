@@ -36,7 +36,7 @@ class StepNodesTest : public TrainerTest {
 TEST_F(StepNodesTest, OneHiddenLayer) {
   EXPECT_LE(NodesPerStep(R"({"layers": [{"dense": {"units": 16, "activation": "relu"}}, {"dense": {"units": 2}}]})",
                          R"({"sgd": {"learning_rate": 0.01}})"),
-            16);
+            13);
 }
 
 TEST_F(StepNodesTest, FourLayers) {
@@ -44,7 +44,7 @@ TEST_F(StepNodesTest, FourLayers) {
                                         {"dense": {"units": 16, "activation": "relu"}},
                                         {"dense": {"units": 16, "activation": "relu"}}, {"dense": {"units": 2}}]})",
                          R"({"adam": {"learning_rate": 0.01}})"),
-            26);
+            19);
 }
 
 }  // namespace

@@ -152,7 +152,11 @@ class StagedDevice final : public Device {
   }
 
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
-    Do([&](Call& c) { device_->Gemm(args, c(a), c(b), c(bias), c(out)); });
+    Do([&](Call& c) {
+      GemmArgs sent = args;
+      for (Tensor* t : {&sent.row_sums, &sent.source, &sent.mask}) *t = c(*t);
+      device_->Gemm(sent, c(a), c(b), c(bias), c(out));
+    });
   }
   void SumRows(Tensor dy, Tensor out) override {
     Do([&](Call& c) { device_->SumRows(c(dy), c(out)); });

@@ -97,14 +97,27 @@ enum class ProductPrecision : uint8_t {
 };
 
 // out = activation(op(a) op(b) + bias), or out += op(a) op(b) where accumulate is set (then no bias
-// and no activation). op(a): [m, k], op(b): [k, n], out: [m, n], bias: [n] or null data.
+// and no activation). op(a): [m, k], op(b): [k, n], out: [m, n], bias: [n] or null data. Of what follows `precision`, a
+// call has at most one, without accumulate, and null data where it is not wanted.
 struct GemmArgs {
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;
   ActivationArgs activation = {};
   ProductPrecision precision = ProductPrecision::kFloat;
+  // Without transpose_b: [n] becomes the sum of the rows of b, in an order that the shape alone decides. The elements
+  // may be rounded as factors are.
+  Tensor row_sums = {};
+  // out is multiplied by the gradient of `before`, whose output was `source` [m, n]; not where GradientNeedsInput.
+  ActivationArgs before = {};
+  Tensor source = {};
+  // kF64 [GemmMaskElements(m, n)] of the caller's. Where this call has an activation: what the device may leave behind
+  // for its gradient. Where it has `before`: what the call that put out `source` has left there.
+  Tensor mask = {};
 };
+
+// One bit for each element of out; rows begin on sixteen bytes.
+constexpr int64_t GemmMaskElements(int64_t m, int64_t n) { return m * ((n + 127) / 128) * 2; }
 
 // Source rows for Gather: kU8 or kF32, [rows, width].
 struct GatherArgs {

@@ -222,6 +222,10 @@ absl::Status Graph::Allocate(Device& device, DType type, int64_t max_rows, int l
       context.layer_index = node.index;
       context.fused_activation = node.fused_activation;
       context.source_activation = node.source_activation;
+      if (!node.source_activation.linear()) {
+        const int fused = nodes[static_cast<size_t>(source)].sources[0];
+        context.source_scratch = nodes[static_cast<size_t>(fused)].memory[lane].scratch;
+      }
       context.scratch = memory.scratch;
     }
     most = std::max(most, static_cast<size_t>(std::ranges::count(node.flows, GradientFlow::kAdd)));

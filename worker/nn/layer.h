@@ -38,6 +38,8 @@ struct LayerContext : StepContext {
   // The element-wise activation that put out x, whose gradient Backward applies to dx at once, for layers that say they
   // can.
   ActivationArgs source_activation = {};
+  // `scratch` of the layer that this activation was fused into.
+  Tensor source_scratch = {};
   // kF64 [scratch_size]: what forward leaves for backward. Zero at first, else as the last call left it.
   Tensor scratch = {};
 };

@@ -93,7 +93,7 @@ class FarDevice final : public Device {
     In({labels, indices, out}, [&] { cpu_->GatherLabels(labels, indices, out); });
   }
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
-    In({a, b, bias, out}, [&] { cpu_->Gemm(args, a, b, bias, out); });
+    In({a, b, bias, out, args.row_sums, args.source, args.mask}, [&] { cpu_->Gemm(args, a, b, bias, out); });
   }
   void SumRows(Tensor dy, Tensor out) override {
     In({dy, out}, [&] { cpu_->SumRows(dy, out); });

@@ -132,10 +132,12 @@ class CpuDevice final : public Device {
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
     const int64_t m = out.shape[0], n = out.shape[1];
     if (m == 0 || n == 0) return;
-    if (gemm_.Run(args, a, b, bias, out)) return;
-    if (bias.data == nullptr && args.activation.linear()) return;
-    Visit(out.type,
-          [&]<typename T>(T, const auto& k) { k.bias_activation(args.activation, bias.as<T>(), m, n, out.as<T>()); });
+    if (!gemm_.Run(args, a, b, bias, out) && (bias.data != nullptr || !args.activation.linear())) {
+      Visit(out.type,
+            [&]<typename T>(T, const auto& k) { k.bias_activation(args.activation, bias.as<T>(), m, n, out.as<T>()); });
+    }
+    if (args.row_sums.data != nullptr) SumRows(b, args.row_sums);
+    if (!args.before.linear()) ActivationBackward(args.before, {}, args.source, out, out);
   }
   void SumRows(Tensor dy, Tensor out) override {
     Visit(out.type, [&]<typename T>(T, const auto& k) {

@@ -6,6 +6,7 @@
 
 #include "worker/device/cuda/activations.h"
 #include "worker/device/cuda/copy.h"
+#include "worker/device/cuda/sum_rows.h"
 
 namespace lockstep::cuda {
 
@@ -46,10 +47,12 @@ class GemmCache::Entry {
            Layout(context, plan_.out_type, {plan_.rows, plan_.cols}, out_) && Choose(context);
   }
 
-  void Run(Context& context, const void* left, const void* right, const void* bias, void* out) {
-    if (plan_.epilogue == Epilogue::kBias || plan_.epilogue == Epilogue::kReluBias) {
-      if (!Set(context, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias)) return;
-    }
+  Epilogue epilogue() const { return plan_.epilogue; }
+
+  // vector: the bias, or where the rows' sums go. mask: bits, where the epilogue has some.
+  void Run(Context& context, const void* left, const void* right, const void* vector, const void* mask, void* out) {
+    if (HasVector() && !Set(context, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector)) return;
+    if (HasMask() && !Set(context, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, mask)) return;
     void* workspace = context.Scratch<unsigned char>(Slot::kLibrary, kWorkspaceBytes);
     if (workspace == nullptr) return;
     const double one = 1, zero = 0;
@@ -76,9 +79,22 @@ class GemmCache::Entry {
     const cublasOperation_t right = plan_.right.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasLtEpilogue_t epilogue = LtEpilogue(plan_.epilogue);
     return Set(context, CUBLASLT_MATMUL_DESC_TRANSA, left) && Set(context, CUBLASLT_MATMUL_DESC_TRANSB, right) &&
-           Set(context, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) &&
-           (plan_.epilogue == Epilogue::kNone || Set(context, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, plan_.out_type));
+           Set(context, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue) && DescribeEpilogue(context);
   }
+
+  // The heuristic takes an address's alignment from what it is told, and does not look there.
+  bool DescribeEpilogue(Context& context) {
+    const auto* const somewhere = reinterpret_cast<const void*>(uintptr_t{plan_.aligned ? 16U : sizeof(float)});
+    if (HasVector() && (!Set(context, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, plan_.out_type) ||
+                        !Set(context, CUBLASLT_MATMUL_DESC_BIAS_POINTER, somewhere))) {
+      return false;
+    }
+    return !HasMask() || (Set(context, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, MaskStride(plan_.rows)) &&
+                          Set(context, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, somewhere));
+  }
+
+  bool HasVector() const { return AddsBias(plan_.epilogue) || plan_.epilogue == Epilogue::kRowSums; }
+  bool HasMask() const { return LeavesMask(plan_.epilogue) || plan_.epilogue == Epilogue::kReluGradient; }
 
   static bool Layout(Context& context, cudaDataType_t type, const LtMatrix& matrix, cublasLtMatrixLayout_t& to) {
     return LOCKSTEP_CUDA_CHECK(context, cublasLtMatrixLayoutCreate(&to, type, static_cast<uint64_t>(matrix.rows),
@@ -130,11 +146,23 @@ GemmCache::Entry* GemmCache::Find(Context& context, const GemmPlan& plan) {
   return entries_.emplace(plan, std::move(entry)).first->second.get();
 }
 
+GemmCache::Entry* GemmCache::Choose(Context& context, const GemmArgs& args, const Tensor& a, const Tensor& b,
+                                    bool has_bias, const Tensor& out, bool aligned) {
+  const auto mask = masks_.find(args.mask.data);
+  const bool has_mask = !args.before.linear() && mask != masks_.end() && mask->second;
+  for (const Epilogue epilogue : Epilogues(args, has_bias, out.type, has_mask)) {
+    Entry* const entry = Find(context, PlanGemm(args, a, b, out, epilogue, aligned));
+    if (entry != nullptr) return entry;
+  }
+  return nullptr;
+}
+
 void GemmCache::Run(Context& context, const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
   const int64_t k = a.shape[args.transpose_a ? 0 : 1];
   if (out.elements() == 0 || (k == 0 && args.accumulate)) return;
   if (k == 0) {
     Fill(context, out, 0);
+    if (args.row_sums.data != nullptr) Fill(context, args.row_sums, 0);
     return BiasActivation(context, args.activation, bias, out);
   }
   const void* left = b.data;
@@ -148,21 +176,24 @@ void GemmCache::Run(Context& context, const GemmArgs& args, Tensor a, Tensor b, 
     left = to_left;
     right = to_right;
   }
-  const bool aligned = Aligned(left) && Aligned(right) && Aligned(out.data) && Aligned(bias.data);
-  GemmPlan plan = PlanGemm(args, a, b, bias, out, aligned);
-  Entry* entry = Find(context, plan);
-  bool fused = Fuses(args, bias.data != nullptr, out.type);
-  if (entry == nullptr && plan.epilogue != Epilogue::kNone) {
-    plan.epilogue = Epilogue::kNone;
-    fused = false;
-    entry = Find(context, plan);
-  }
+  const void* const vector = args.row_sums.data != nullptr ? args.row_sums.data : bias.data;
+  const bool aligned =
+      Aligned(left) && Aligned(right) && Aligned(out.data) && Aligned(vector) && Aligned(args.mask.data);
+  Entry* const entry = Choose(context, args, a, b, bias.data != nullptr, out, aligned);
   if (entry == nullptr) {
     return context.failure.Note("cublasLtMatmulAlgoGetHeuristic", __FILE__, __LINE__,
                                 "cuBLASLt has no algorithm for a product of this shape");
   }
-  entry->Run(context, left, right, bias.data, out.data);
-  if (!fused) BiasActivation(context, args.activation, bias, out);
+  entry->Run(context, left, right, vector, args.mask.data, out.data);
+  const Epilogue done = entry->epilogue();
+  if (args.mask.data != nullptr && args.before.linear()) masks_[args.mask.data] = LeavesMask(done);
+  const ActivationArgs activation = AppliesRelu(done) ? ActivationArgs{} : args.activation;
+  const Tensor missing_bias = AddsBias(done) ? Tensor{} : bias;
+  if (missing_bias.data != nullptr || !activation.linear()) BiasActivation(context, activation, missing_bias, out);
+  if (args.row_sums.data != nullptr && done != Epilogue::kRowSums) SumRows(context, b, args.row_sums);
+  if (!args.before.linear() && done != Epilogue::kReluGradient) {
+    ActivationBackward(context, args.before, {}, args.source, out, out);
+  }
 }
 
 }  // namespace lockstep::cuda

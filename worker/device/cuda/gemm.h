@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matrix products through cuBLASLt. The algorithm of a shape is the library's own first choice, asked for once and
-// remembered: the same on every rank with the same GPU and library, so the bits are.
+// remembered: the same on every rank with the same GPU and library, so the bits are. What an epilogue of the library
+// does not do, kernels of our own do behind the product.
 #pragma once
 
 #include <map>
@@ -24,10 +25,16 @@ class GemmCache {
 
  private:
   class Entry;
-  // Null where the library has no algorithm, which is noted.
+  // Null where the library has no algorithm.
   Entry* Find(Context& context, const GemmPlan& plan);
 
+  // The best of the epilogues that the library takes; null as of Find.
+  Entry* Choose(Context& context, const GemmArgs& args, const Tensor& a, const Tensor& b, bool has_bias,
+                const Tensor& out, bool aligned);
+
   std::map<GemmPlan, std::unique_ptr<Entry>> entries_;
+  // Whether the newest product that was given this mask has left its bits there.
+  std::map<const void*, bool> masks_;
 };
 
 // to[i] = x[i] rounded to BF16 or to half precision, n of them.

@@ -8,12 +8,6 @@ namespace {
 // A row-major matrix [rows, cols] is a column-major one [cols, rows].
 LtMatrix Turned(const Tensor& t, bool transposed) { return {t.shape[1], t.shape[0], transposed}; }
 
-Epilogue EpilogueOf(const GemmArgs& args, bool has_bias, DType type) {
-  if (!Fuses(args, has_bias, type)) return Epilogue::kNone;
-  if (args.activation.linear()) return has_bias ? Epilogue::kBias : Epilogue::kNone;
-  return has_bias ? Epilogue::kReluBias : Epilogue::kRelu;
-}
-
 }  // namespace
 
 bool RoundsFactors(const GemmArgs& args, DType type) {
@@ -21,18 +15,25 @@ bool RoundsFactors(const GemmArgs& args, DType type) {
          (args.precision == ProductPrecision::kBf16 || args.precision == ProductPrecision::kFloat16);
 }
 
-bool Fuses(const GemmArgs& args, bool has_bias, DType type) {
-  if (args.accumulate || (!has_bias && args.activation.linear())) return true;
-  return type == DType::kF32 && (args.activation.linear() || args.activation.kind == Activation::kRelu);
+std::array<Epilogue, 3> Epilogues(const GemmArgs& args, bool has_bias, DType type, bool has_mask) {
+  constexpr Epilogue kNone = Epilogue::kNone;
+  if (args.accumulate || type != DType::kF32) return {kNone, kNone, kNone};
+  if (args.row_sums.data != nullptr) return {Epilogue::kRowSums, kNone, kNone};
+  if (args.before.kind == Activation::kRelu) return {has_mask ? Epilogue::kReluGradient : kNone, kNone, kNone};
+  if (args.activation.linear()) return {has_bias ? Epilogue::kBias : kNone, kNone, kNone};
+  if (args.activation.kind != Activation::kRelu) return {kNone, kNone, kNone};
+  const Epilogue relu = has_bias ? Epilogue::kReluBias : Epilogue::kRelu;
+  if (args.mask.data == nullptr) return {relu, kNone, kNone};
+  return {has_bias ? Epilogue::kReluBiasMask : Epilogue::kReluMask, relu, kNone};
 }
 
-GemmPlan PlanGemm(const GemmArgs& args, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& out,
+GemmPlan PlanGemm(const GemmArgs& args, const Tensor& a, const Tensor& b, const Tensor& out, Epilogue epilogue,
                   bool aligned) {
   GemmPlan plan{.left = Turned(b, args.transpose_b),
                 .right = Turned(a, args.transpose_a),
                 .rows = out.shape[1],
                 .cols = out.shape[0],
-                .epilogue = EpilogueOf(args, bias.data != nullptr, out.type),
+                .epilogue = epilogue,
                 .accumulate = args.accumulate,
                 .aligned = aligned};
   if (out.type == DType::kF64) {
@@ -66,6 +67,14 @@ cublasLtEpilogue_t LtEpilogue(Epilogue epilogue) {
       return CUBLASLT_EPILOGUE_RELU;
     case Epilogue::kReluBias:
       return CUBLASLT_EPILOGUE_RELU_BIAS;
+    case Epilogue::kReluMask:
+      return CUBLASLT_EPILOGUE_RELU_AUX;
+    case Epilogue::kReluBiasMask:
+      return CUBLASLT_EPILOGUE_RELU_AUX_BIAS;
+    case Epilogue::kReluGradient:
+      return CUBLASLT_EPILOGUE_DRELU;
+    case Epilogue::kRowSums:
+      return CUBLASLT_EPILOGUE_BGRADA;
   }
   return CUBLASLT_EPILOGUE_DEFAULT;
 }

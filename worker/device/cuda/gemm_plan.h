@@ -5,6 +5,7 @@
 
 #include <cublasLt.h>
 
+#include <array>
 #include <compare>
 #include <cstdint>
 
@@ -21,7 +22,19 @@ struct LtMatrix {
 };
 
 // What the library is asked to do behind the product.
-enum class Epilogue : unsigned char { kNone, kBias, kRelu, kReluBias };
+enum class Epilogue : unsigned char {
+  kNone,
+  kBias,
+  kRelu,
+  kReluBias,
+  // The same, and a bit for each element: whether it has passed.
+  kReluMask,
+  kReluBiasMask,
+  // The product where the bit says so, else 0.
+  kReluGradient,
+  // The sums of the rows of b: of the library's first factor.
+  kRowSums,
+};
 
 // All that an algorithm is chosen by; the order is of no meaning.
 struct GemmPlan {
@@ -43,14 +56,24 @@ struct GemmPlan {
 // True: factors are rounded into memory of their own first.
 bool RoundsFactors(const GemmArgs& args, DType type);
 
-// `bias`, `out` and so on as of Device::Gemm; none of the sizes is 0. `aligned` is of the memory that the library will
-// read. Where the plan's epilogue is not all that is asked for (see Fuses), bias and activation are the caller's.
-GemmPlan PlanGemm(const GemmArgs& args, const Tensor& a, const Tensor& b, const Tensor& bias, const Tensor& out,
+// What may be asked for, best first; the last is kNone. `has_mask`: the call that put out args.source has left its
+// bits. Nothing is asked for that the library does with another meaning than ours: its GELU is another approximation.
+std::array<Epilogue, 3> Epilogues(const GemmArgs& args, bool has_bias, DType type, bool has_mask);
+
+// `out` and so on as of Device::Gemm; none of the sizes is 0. `aligned` is of the memory that the library will read and
+// write. What the epilogue does not do is the caller's.
+GemmPlan PlanGemm(const GemmArgs& args, const Tensor& a, const Tensor& b, const Tensor& out, Epilogue epilogue,
                   bool aligned);
 
-// True: the library has this epilogue with our meaning. Its GELU is another approximation than ours, and it has none
-// for products of doubles.
-bool Fuses(const GemmArgs& args, bool has_bias, DType type);
+constexpr bool AddsBias(Epilogue e) {
+  return e == Epilogue::kBias || e == Epilogue::kReluBias || e == Epilogue::kReluBiasMask;
+}
+constexpr bool AppliesRelu(Epilogue e) {
+  return e == Epilogue::kRelu || e == Epilogue::kReluBias || e == Epilogue::kReluMask || e == Epilogue::kReluBiasMask;
+}
+constexpr bool LeavesMask(Epilogue e) { return e == Epilogue::kReluMask || e == Epilogue::kReluBiasMask; }
+// Bits between two columns of the library's mask.
+constexpr int64_t MaskStride(int64_t rows) { return (rows + 127) / 128 * 128; }
 
 cublasLtEpilogue_t LtEpilogue(Epilogue epilogue);
 

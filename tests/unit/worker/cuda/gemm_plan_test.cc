@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <tuple>
 #include <vector>
 
@@ -53,8 +54,9 @@ TEST_P(GemmPlanTest, IsTheProduct) {
       }
     }
   }
-  const GemmPlan plan = PlanGemm({.transpose_a = ta, .transpose_b = tb}, ta ? Matrix(a, kK, kM) : Matrix(a, kM, kK),
-                                 tb ? Matrix(b, kN, kK) : Matrix(b, kK, kN), {}, Matrix(out, kM, kN), true);
+  const GemmPlan plan =
+      PlanGemm({.transpose_a = ta, .transpose_b = tb}, ta ? Matrix(a, kK, kM) : Matrix(a, kM, kK),
+               tb ? Matrix(b, kN, kK) : Matrix(b, kK, kN), Matrix(out, kM, kN), Epilogue::kNone, true);
   EXPECT_EQ(AsTheLibrary(plan, b, a), expected);
 }
 INSTANTIATE_TEST_SUITE_P(Transposes, GemmPlanTest, ::testing::Combine(::testing::Bool(), ::testing::Bool()));
@@ -63,7 +65,7 @@ class GemmChoiceTest : public ::testing::Test {
  protected:
   GemmPlan Plan(const GemmArgs& args, bool bias, DType type = DType::kF32) {
     const auto matrix = [&](int64_t rows, int64_t cols) { return Tensor{memory_, Shape{rows, cols}, type}; };
-    return PlanGemm(args, matrix(2, 3), matrix(3, 4), {bias ? memory_ : nullptr, Shape{4}, type}, matrix(2, 4), true);
+    return PlanGemm(args, matrix(2, 3), matrix(3, 4), matrix(2, 4), Epilogues(args, bias, type, false)[0], true);
   }
   double memory_[16] = {};
 };
@@ -74,13 +76,35 @@ TEST_F(GemmChoiceTest, TheLibraryDoesBiasAndReluButNoOtherFunction) {
   EXPECT_EQ(Plan({.activation = {Activation::kRelu}}, false).epilogue, Epilogue::kRelu);
   EXPECT_EQ(Plan({.activation = {Activation::kRelu}}, true).epilogue, Epilogue::kReluBias);
   for (const Activation kind : {Activation::kGelu, Activation::kGeluTanh, Activation::kTanh, Activation::kLeakyRelu}) {
-    const GemmArgs args{.activation = {kind}};
-    EXPECT_FALSE(Fuses(args, true, DType::kF32));
-    EXPECT_EQ(Plan(args, true).epilogue, Epilogue::kNone);
+    EXPECT_EQ(Plan({.activation = {kind}}, true).epilogue, Epilogue::kNone);
   }
-  const GemmArgs doubles{.activation = {Activation::kRelu}};
-  EXPECT_FALSE(Fuses(doubles, true, DType::kF64));
-  EXPECT_EQ(Plan(doubles, true, DType::kF64).epilogue, Epilogue::kNone);
+  EXPECT_EQ(Plan({.activation = {Activation::kRelu}}, true, DType::kF64).epilogue, Epilogue::kNone);
+}
+
+TEST_F(GemmChoiceTest, TheLibraryDoesTheGradientsOfBiasAndRelu) {
+  const Tensor some{memory_, Shape{4}, DType::kF32};
+  using All = std::array<Epilogue, 3>;
+  constexpr Epilogue kNone = Epilogue::kNone;
+  const GemmArgs forward{.activation = {Activation::kRelu}, .mask = some};
+  EXPECT_EQ(Epilogues(forward, true, DType::kF32, false), (All{Epilogue::kReluBiasMask, Epilogue::kReluBias, kNone}));
+  EXPECT_EQ(Epilogues(forward, false, DType::kF32, false), (All{Epilogue::kReluMask, Epilogue::kRelu, kNone}));
+  const GemmArgs sums{.transpose_a = true, .row_sums = some};
+  EXPECT_EQ(Epilogues(sums, false, DType::kF32, false)[0], Epilogue::kRowSums);
+  EXPECT_EQ(Epilogues(sums, false, DType::kF64, false)[0], kNone);
+  const GemmArgs backward{.transpose_b = true, .before = {Activation::kRelu}, .source = some, .mask = some};
+  EXPECT_EQ(Epilogues(backward, false, DType::kF32, true)[0], Epilogue::kReluGradient);
+  // What put out the source has left no mask.
+  EXPECT_EQ(Epilogues(backward, false, DType::kF32, false)[0], kNone);
+  GemmArgs other = backward;
+  other.before = {Activation::kTanh};
+  EXPECT_EQ(Epilogues(other, false, DType::kF32, true)[0], kNone);
+  for (const Epilogue e : {Epilogue::kReluMask, Epilogue::kReluBiasMask}) {
+    EXPECT_TRUE(AppliesRelu(e) && LeavesMask(e));
+  }
+  EXPECT_EQ(MaskStride(1), 128);
+  EXPECT_EQ(MaskStride(4096), 4096);
+  // What the caller makes room for.
+  EXPECT_EQ(GemmMaskElements(3, 130) * 64, 3 * MaskStride(130));
 }
 
 TEST_F(GemmChoiceTest, PrecisionsAreThoseThatWereAskedFor) {
