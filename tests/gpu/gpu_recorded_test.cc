@@ -41,6 +41,7 @@ class GpuRecorded : public TrainerTest {
     const auto status = google::protobuf::util::JsonStringToMessage(changes, &more);
     EXPECT_TRUE(status.ok()) << status.ToString();
     if (more.has_optimizer()) spec.clear_optimizer();
+    if (more.has_model()) spec.clear_model();
     spec.MergeFrom(more);
     spec.mutable_training()->set_epochs(epochs);
     spec.mutable_training()->set_digest_interval_steps(20);
@@ -96,6 +97,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"Lamb", R"({"optimizer": {"lamb": {"learning_rate": 0.01}, "use_ema": true}})"},
         Case{"Half", R"({"training": {"precision": "PRECISION_MIXED_FLOAT16", "loss_scale": {"growth_steps": 7}}})"},
         Case{"Bfloat16", R"({"training": {"precision": "PRECISION_MIXED_BFLOAT16"}})"},
+        Case{"Convolutions", R"({"training": {"precision": "PRECISION_MIXED_BFLOAT16"}, "model": {"layers": [
+                                     {"reshape": {"targetShape": [1, 1, -1]}},
+                                     {"conv2d": {"filters": 8, "kernelSize": [1, 3], "padding": "PADDING_SAME"}},
+                                     {"batchNormalization": {}}, {"relu": {}},
+                                     {"conv2d": {"filters": 8, "kernelSize": [1, 1], "activation": "relu"}},
+                                     {"globalAveragePooling2d": {}}, {"dense": {"units": 2}}]}})"},
         Case{"GradientNorm", R"({"metrics": [{"gradient_norm": {}}]})"}),
     [](const auto& p) { return p.param.name; });
 
