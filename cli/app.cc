@@ -32,6 +32,8 @@ void OnInterrupt(int) {
   if (g_interrupted.exchange(true)) _exit(kInterrupted);
 }
 
+constexpr const char* kDeviceHelp = "AUTO: a GPU where there is one; CPU, CUDA, or CUDA:1 for the second GPU";
+
 constexpr const char* kFooter =
     "Exit status:\n"
     "  0 succeeded   1 the job failed, or audit, diff or verify found something wrong\n"
@@ -174,6 +176,7 @@ void AddModelCommands(CLI::App& app, Arguments& a, Command& command) {
                    "(default: the data set of the model's job)");
   eval->add_option("--data-root", a.eval.data_roots, "Folder in which data sets are looked up first");
   eval->add_flag("--train", a.eval.training_part, "The training samples instead of those held out");
+  eval->add_option("--device", a.eval.device, kDeviceHelp);
   eval->add_option("--threads", a.eval.threads, "CPU threads (default: as the job)")->check(CLI::Range(1, 1024));
   eval->callback([&] { command = [&](const Options& o) { return Eval(o, a.eval); }; });
 
@@ -183,6 +186,7 @@ void AddModelCommands(CLI::App& app, Arguments& a, Command& command) {
   predict->add_option("--out", a.predict.out, "File: .csv, or .npy for the model's outputs as they are");
   predict->add_option("--top", a.predict.top, "So many classes, the likeliest first")->check(CLI::Range(1, 1'000'000));
   predict->add_flag("--raw", a.predict.raw, "The model's outputs as they are");
+  predict->add_option("--device", a.predict.device, kDeviceHelp);
   predict->add_option("--threads", a.predict.threads, "CPU threads (default: as the job)")->check(CLI::Range(1, 1024));
   predict->callback([&] { command = [&](const Options& o) { return PredictFile(o, a.predict); }; });
 }
@@ -190,7 +194,9 @@ void AddModelCommands(CLI::App& app, Arguments& a, Command& command) {
 void AddBenchCommands(CLI::App& app, Arguments& a, Command& command) {
   CLI::App* bench = app.add_subcommand("bench", "Measure this machine, or a job on it")->require_subcommand(1);
   CLI::App* gemm = bench->add_subcommand("gemm", "Products of matrices by size and precision, and each BLAS level");
-  gemm->add_option("--sizes", a.bench_gemm.sizes, "N of N x N, separated by commas (default 32 to 2048)")
+  gemm->add_option("--device", a.bench_gemm.device, kDeviceHelp);
+  gemm->add_option("--sizes", a.bench_gemm.sizes,
+                   "N of N x N, separated by commas (default 32 to 2048, on a GPU 128 to 8192)")
       ->delimiter(',')
       ->check(CLI::Range(1, 16'384));
   gemm->add_option("--threads", a.bench_gemm.threads, "CPU threads")->check(CLI::Range(1, 1024));
@@ -201,9 +207,12 @@ void AddBenchCommands(CLI::App& app, Arguments& a, Command& command) {
   CLI::App* step = bench->add_subcommand("step", "Where the time of a job's step goes, layer by layer");
   step->add_option("file", a.bench_step.file, "Job file (YAML or JSON)")->required();
   step->add_option("-s,--set", a.bench_step.overrides, "Override a field")->allow_extra_args(false);
+  step->add_option("--device", a.bench_step.device, kDeviceHelp + std::string(" (default: the job's)"));
   step->add_option("--threads", a.bench_step.threads, "CPU threads (default: the job's)")->check(CLI::Range(1, 1024));
   step->add_option("--seconds", a.bench_step.seconds, "About so long")->check(CLI::Range(0.001, 600.0));
   step->add_option("--plot", a.bench_step.plot, "Draw it into this SVG file");
+  step->add_option("--trace", a.bench_step.trace,
+                   "Write some steps as a trace into this JSON file, for Perfetto or chrome://tracing");
   step->callback([&] { command = [&](const Options& o) { return BenchStep(o, a.bench_step); }; });
 
   CLI::App* allreduce = bench->add_subcommand("allreduce", "The sum over ranks by size, beside MPI's");

@@ -14,7 +14,9 @@
 namespace lockstep::cli {
 
 struct BenchGemmArguments {
-  // Sides of the matrices; empty: 32 to 2048 by doubling.
+  // See ParseDeviceName.
+  std::string device = "AUTO";
+  // Sides of the matrices; empty: those that suit the device.
   std::vector<int64_t> sizes;
   int threads = 1;
   // For each point.
@@ -28,10 +30,14 @@ int BenchGemm(const Options& options, const BenchGemmArguments& arguments);
 struct BenchStepArguments {
   std::string file;
   std::vector<std::string> overrides;
+  // See ParseDeviceName; empty: the job's.
+  std::string device;
   // 0: the job's.
   int threads = 0;
   double seconds = 2;
+  // An SVG file, and a file of trace events; empty: none.
   std::string plot;
+  std::string trace;
 };
 // Where a step's time goes, layer by layer.
 int BenchStep(const Options& options, const BenchStepArguments& arguments);
@@ -55,6 +61,7 @@ int BenchStart(const Options& options, const BenchStartArguments& arguments);
 
 struct GemmReport {
   std::string device;
+  // In the order of the precisions.
   std::vector<OperationTime> products;
   std::vector<OperationTime> levels;
 
@@ -70,6 +77,9 @@ std::string RooflineClass(double flops, double bytes, double ridge);
 std::string StepTable(const StepProfile& profile, bool ascii);
 std::string StepJson(const StepProfile& profile);
 std::string StepPlot(const StepProfile& profile);
+// The traced steps as a Chrome trace ("Trace Event Format", JSON): one complete event for each part of a step, in a row
+// for data, computing and communication each, below the steps themselves.
+std::string StepTrace(const StepProfile& profile);
 
 // Seconds since the launch, by what had been reached then, in order.
 using StartPhases = std::vector<std::pair<std::string, double>>;

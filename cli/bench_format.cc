@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/bench.h"
@@ -23,6 +24,24 @@ std::string Milli(double seconds) { return absl::StrFormat("%.0f", 1e3 * seconds
 std::string Percent(double share) { return absl::StrFormat("%.0f%%", 100 * share); }
 std::string Number(double value) { return absl::StrFormat("%.*f", value < 10 ? 2 : 1, value); }
 
+// In which rates are told: GPUs reach numbers that are too long otherwise.
+struct RateUnit {
+  const char* name;
+  double gflops;
+
+  std::string heading() const { return absl::AsciiStrToUpper(name); }
+  std::string operator()(double rate) const { return Number(rate / gflops); }
+};
+RateUnit UnitFor(double greatest_gflops) {
+  return greatest_gflops < 10'000 ? RateUnit{"GFLOP/s", 1} : RateUnit{"TFLOP/s", 1000};
+}
+
+double Greatest(const std::vector<OperationTime>& times) {
+  double greatest = 0;
+  for (const OperationTime& time : times) greatest = std::max(greatest, time.gflops());
+  return greatest;
+}
+
 Json ToJson(const OperationTime& time) {
   return {{"name", time.name},       {"n", time.n},
           {"seconds", time.seconds}, {"flops", time.flops},
@@ -42,19 +61,19 @@ double GemmReport::peak_gflops() const {
 }
 
 std::string GemmTable(const GemmReport& report, int width, bool ascii) {
-  double greatest = 0;
-  for (const OperationTime& time : report.products) greatest = std::max(greatest, time.gflops());
+  const double greatest = Greatest(report.products);
+  const RateUnit unit = UnitFor(greatest);
   const int bar = width > 0 ? std::clamp(width - 40, 10, 60) : kBar;
-  std::vector<std::vector<std::string>> rows{{"PRECISION", "N", "MICROSECONDS", "GFLOP/S", ""}};
+  std::vector<std::vector<std::string>> rows{{"PRECISION", "N", "MICROSECONDS", unit.heading(), ""}};
   for (const OperationTime& time : report.products) {
-    rows.push_back({time.name, absl::StrCat(time.n), Micro(time.seconds), Number(time.gflops()),
+    rows.push_back({time.name, absl::StrCat(time.n), Micro(time.seconds), unit(time.gflops()),
                     TextBar(time.gflops(), greatest, bar, ascii)});
   }
   std::string text = absl::StrCat(report.device, "\n\nC = A B, N x N:\n", Table(rows));
-  rows = {{"LEVEL", "N", "FLOPS", "BYTES", "FLOPS/BYTE", "GFLOP/S", "GB/S", "OF FP32 PEAK"}};
+  rows = {{"LEVEL", "N", "FLOPS", "BYTES", "FLOPS/BYTE", unit.heading(), "GB/S", "OF FP32 PEAK"}};
   for (const OperationTime& time : report.levels) {
     rows.push_back({time.name, absl::StrCat(time.n), Count(time.flops), Count(time.bytes), Number(time.intensity()),
-                    Number(time.gflops()), Number(time.gbytes()), Percent(time.gflops() / report.peak_gflops())});
+                    unit(time.gflops()), Number(time.gbytes()), Percent(time.gflops() / report.peak_gflops())});
   }
   return absl::StrCat(text, "\nOne operation of each BLAS level, FP32:\n", Table(rows));
 }
@@ -72,7 +91,11 @@ std::string GemmPlot(const GemmReport& report) {
     if (series.empty() || series.back().name != time.name) series.push_back({time.name, {}});
     series.back().points.emplace_back(static_cast<double>(time.n), time.gflops());
   }
-  return LineChart({"C = A B: " + report.device, "N (matrices are N x N)", "GFLOP/s"}, series);
+  const RateUnit unit = UnitFor(Greatest(report.products));
+  for (Series& line : series) {
+    for (auto& [n, rate] : line.points) rate /= unit.gflops;
+  }
+  return LineChart({"C = A B: " + report.device, "N (matrices are N x N)", unit.name}, series);
 }
 
 std::string RooflineClass(double flops, double bytes, double ridge) {
@@ -81,10 +104,11 @@ std::string RooflineClass(double flops, double bytes, double ridge) {
 }
 
 std::string StepTable(const StepProfile& profile, bool ascii) {
-  double greatest = std::max({profile.data_seconds, profile.loss_seconds, profile.update_seconds});
+  const RateUnit unit = UnitFor(profile.peak_gflops);
+  double greatest = std::max({profile.data_seconds, profile.loss_seconds, profile.sum_seconds, profile.update_seconds});
   for (const LayerTime& layer : profile.layers) greatest = std::max(greatest, layer.seconds());
   std::vector<std::vector<std::string>> rows{
-      {"PART", "FORWARD US", "BACKWARD US", "OF STEP", "GFLOP/S", "OF PEAK", "FLOPS/BYTE", "BOUND BY", ""}};
+      {"PART", "FORWARD US", "BACKWARD US", "OF STEP", unit.heading(), "OF PEAK", "FLOPS/BYTE", "BOUND BY", ""}};
   const auto share = [&](double seconds) { return Percent(seconds / profile.step_seconds); };
   const auto bar = [&](double seconds) { return TextBar(seconds, greatest, kBar / 2, ascii); };
   const auto other = [&](const char* name, double seconds) {
@@ -95,25 +119,30 @@ std::string StepTable(const StepProfile& profile, bool ascii) {
     const double gflops = layer.flops() / layer.seconds() / 1e9;
     const bool counted = layer.flops() > 0;
     rows.push_back({layer.name, Micro(layer.forward_seconds), Micro(layer.backward_seconds), share(layer.seconds()),
-                    counted ? Number(gflops) : "-", counted ? Percent(gflops / profile.peak_gflops) : "-",
-                    counted ? Number(layer.flops() / layer.bytes) : "-",
-                    RooflineClass(layer.flops(), layer.bytes, profile.ridge()), bar(layer.seconds())});
+                    counted ? unit(gflops) : "-", counted ? Percent(gflops / profile.peak_gflops) : "-",
+                    counted ? Number(layer.flops() / layer.bytes()) : "-",
+                    RooflineClass(layer.flops(), layer.bytes(), profile.ridge()), bar(layer.seconds())});
   }
   other("loss", profile.loss_seconds);
+  other("gradient sum", profile.sum_seconds);
   other("update", profile.update_seconds);
+  const auto exact = [&](double seconds) { return absl::StrFormat("%.1f%%", 100 * seconds / profile.step_seconds); };
   const double rate = static_cast<double>(profile.batch) / profile.step_seconds;
   return absl::StrCat(
       profile.device, "\n",
       absl::StrFormat("a step of %d samples in %d shard%s: %.1f us, %s samples/s (median of %d steps)\n", profile.batch,
                       profile.shards, profile.shards == 1 ? "" : "s", 1e6 * profile.step_seconds, Count(rate),
                       profile.steps),
-      absl::StrFormat("measured peak: %.1f GFLOP/s, %.1f GB/s; above %.1f flops a byte arithmetic is the limit\n\n",
-                      profile.peak_gflops, profile.peak_gbytes, profile.ridge()),
+      absl::StrFormat("compute %s, gradient sum %s, stalled for data %s\n", exact(profile.compute_seconds()),
+                      exact(profile.sum_seconds), exact(profile.data_seconds)),
+      absl::StrFormat("measured peak: %s %s in %s, %.1f GB/s; above %.1f flops a byte arithmetic is the limit\n\n",
+                      unit(profile.peak_gflops), unit.name, profile.precision, profile.peak_gbytes, profile.ridge()),
       Table(rows));
 }
 
 std::string StepJson(const StepProfile& profile) {
   Json json{{"device", profile.device},
+            {"precision", profile.precision},
             {"steps", profile.steps},
             {"batch", profile.batch},
             {"shards", profile.shards},
@@ -121,7 +150,11 @@ std::string StepJson(const StepProfile& profile) {
             {"samples_per_second", static_cast<double>(profile.batch) / profile.step_seconds},
             {"data_seconds", profile.data_seconds},
             {"loss_seconds", profile.loss_seconds},
+            {"gradient_sum_seconds", profile.sum_seconds},
             {"update_seconds", profile.update_seconds},
+            {"compute_share", profile.compute_seconds() / profile.step_seconds},
+            {"communication_share", profile.sum_seconds / profile.step_seconds},
+            {"data_stall_share", profile.data_seconds / profile.step_seconds},
             {"peak_gflops", profile.peak_gflops},
             {"peak_gbytes", profile.peak_gbytes}};
   json["layers"] = Json::array();
@@ -131,15 +164,16 @@ std::string StepJson(const StepProfile& profile) {
                               {"forward_seconds", layer.forward_seconds},
                               {"backward_seconds", layer.backward_seconds},
                               {"flops", layer.flops()},
-                              {"bytes", layer.bytes},
+                              {"bytes", layer.bytes()},
                               {"gflops", gflops},
                               {"share_of_peak", gflops / profile.peak_gflops},
-                              {"bound", RooflineClass(layer.flops(), layer.bytes, profile.ridge())}});
+                              {"bound", RooflineClass(layer.flops(), layer.bytes(), profile.ridge())}});
   }
   return json.dump(2) + "\n";
 }
 
 std::string StepPlot(const StepProfile& profile) {
+  const RateUnit unit = UnitFor(profile.peak_gflops);
   std::vector<BarRow> rows;
   const auto note = [&](double seconds) {
     return absl::StrFormat("%.1f us, %s", 1e6 * seconds, Percent(seconds / profile.step_seconds));
@@ -151,9 +185,10 @@ std::string StepPlot(const StepProfile& profile) {
   for (const LayerTime& layer : profile.layers) {
     rows.push_back({layer.name, {1e6 * layer.forward_seconds, 1e6 * layer.backward_seconds, 0}, note(layer.seconds())});
     if (layer.flops() <= 0) continue;
-    absl::StrAppendFormat(&rows.back().note, ", %.0f GFLOP/s", layer.flops() / layer.seconds() / 1e9);
+    absl::StrAppendFormat(&rows.back().note, ", %s %s", unit(layer.flops() / layer.seconds() / 1e9), unit.name);
   }
   add_other("loss", profile.loss_seconds);
+  add_other("gradient sum", profile.sum_seconds);
   add_other("update", profile.update_seconds);
   return StackedBars(
       {absl::StrFormat("A step of %d samples: %.1f us", profile.batch, 1e6 * profile.step_seconds), "microseconds", ""},

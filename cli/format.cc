@@ -20,6 +20,8 @@ constexpr double kNotedWaitShare = 0.05;
 }  // namespace
 
 std::string Count(double value) {
+  if (value >= 1e12) return absl::StrFormat("%.2fT", value / 1e12);
+  if (value >= 1e9) return absl::StrFormat("%.2fG", value / 1e9);
   if (value >= 1e6) return absl::StrFormat("%.2fM", value / 1e6);
   if (value >= 1e3) return absl::StrFormat("%.1fk", value / 1e3);
   return absl::StrFormat("%.0f", value);

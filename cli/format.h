@@ -11,7 +11,7 @@
 
 namespace lockstep::cli {
 
-// "12.3k", "1.23M".
+// "12.3k", "1.23M", "1.23G", "1.23T".
 std::string Count(double value);
 // "0:07", "1:02:03", "--:--" where unknown.
 std::string Duration(double seconds);

@@ -22,7 +22,9 @@
 #include "common/formats/atomic_file.h"
 #include "common/model/job_plan.h"
 #include "common/model/trained_model.h"
+#include "common/status_macros.h"
 #include "nlohmann/json.hpp"
+#include "worker/device/named_device.h"
 #include "worker/infer/evaluate.h"
 
 namespace lockstep::cli {
@@ -85,10 +87,19 @@ bool ReadSpecBeside(const TrainedModel& model, v1::JobSpec* spec) {
   return false;
 }
 
-int ThreadsOf(const TrainedModel& model, int asked) {
+// Where the job computed, as far as this machine can; the bits depend on it.
+absl::StatusOr<std::unique_ptr<Device>> DeviceFor(const TrainedModel& model, const std::string& asked, int threads) {
   v1::JobSpec spec;
-  if (asked > 0 || !ReadSpecBeside(model, &spec)) return std::max(1, asked);
-  return std::max(1, spec.resources().threads_per_worker());
+  ReadSpecBeside(model, &spec);
+  if (threads == 0) threads = std::max(1, spec.resources().threads_per_worker());
+  DeviceName name;
+  if (!asked.empty()) {
+    LOCKSTEP_ASSIGN_OR_RETURN(name, ParseDeviceName(asked));
+  } else if (spec.resources().device() == v1::DEVICE_CPU) {
+    name.wish = DeviceWish::kCpu;
+  }
+  LOCKSTEP_ASSIGN_OR_RETURN(ChosenDevice chosen, OpenNamedDevice(name, threads));
+  return std::move(chosen.device);
 }
 
 absl::Status WriteWhole(const std::string& path, std::initializer_list<std::string_view> parts) {
@@ -167,17 +178,17 @@ int Export(const Options& options, const ExportArguments& arguments) {
 int Eval(const Options& options, const EvalArguments& arguments) {
   TrainedModel model;
   if (const int code = LoadModel(options, arguments.model, &model); code != kOk) return code;
-  const int threads = ThreadsOf(model, arguments.threads);
+  const auto device = DeviceFor(model, arguments.device, arguments.threads);
+  if (!device.ok()) return Fail(options, device.status());
   absl::StatusOr<Evaluation> evaluation;
   if (absl::EndsWith(arguments.data, ".csv")) {
-    evaluation = EvaluateOnTable(model, arguments.data, threads);
+    evaluation = EvaluateOnTable(model, arguments.data, device->get());
   } else {
     v1::JobSpec spec;
     if (const int code = ReadDataset(options, model, arguments.data, &spec); code != kOk) return code;
-    EvaluateOptions evaluate{
-        .data_roots = arguments.data_roots, .training_part = arguments.training_part, .threads = threads};
+    EvaluateOptions evaluate{.data_roots = arguments.data_roots, .training_part = arguments.training_part};
     for (const std::string& root : DataRoots()) evaluate.data_roots.push_back(root);
-    evaluation = EvaluateOnDataset(model, spec.dataset(), evaluate);
+    evaluation = EvaluateOnDataset(model, spec.dataset(), evaluate, device->get());
   }
   if (!evaluation.ok()) return Fail(options, evaluation.status());
   PrintEvaluation(options, *evaluation);
@@ -191,6 +202,8 @@ int PredictFile(const Options& options, const PredictArguments& arguments) {
   }
   TrainedModel model;
   if (const int code = LoadModel(options, arguments.model, &model); code != kOk) return code;
+  const auto device = DeviceFor(model, arguments.device, arguments.threads);
+  if (!device.ok()) return Fail(options, device.status());
   const PredictionText text(model, {.top = arguments.top, .raw = arguments.raw, .json = options.json});
   // A file is written whole, or not at all.
   const bool to_output = arguments.out.empty();
@@ -206,7 +219,7 @@ int PredictFile(const Options& options, const PredictArguments& arguments) {
     if (to_output) *options.out << std::exchange(written, "");
     return absl::OkStatus();
   };
-  absl::Status status = Predict(model, arguments.file, ThreadsOf(model, arguments.threads), sink);
+  absl::Status status = Predict(model, arguments.file, device->get(), sink);
   if (status.ok() && to_output) *options.out << written << std::flush;
   if (status.ok() && !to_output) {
     std::vector<int64_t> shape{samples};

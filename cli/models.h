@@ -25,7 +25,9 @@ struct EvalArguments {
   // Besides those of DataRoots.
   std::vector<std::string> data_roots;
   bool training_part = false;
-  // 0: as the job had.
+  // See ParseDeviceName; empty: the CPU where the job asked for it, else AUTO.
+  std::string device;
+  // Of the CPU; 0: as the job had.
   int threads = 0;
 };
 int Eval(const Options& options, const EvalArguments& arguments);
@@ -39,7 +41,8 @@ struct PredictArguments {
   int top = 1;
   // The model's outputs as they are.
   bool raw = false;
-  // 0: as the job had.
+  // As in EvalArguments.
+  std::string device;
   int threads = 0;
 };
 int PredictFile(const Options& options, const PredictArguments& arguments);

@@ -58,9 +58,53 @@ class BenchTest(unittest.TestCase):
         self.assertEqual(report["layers"][-1]["flops"], 3 * 2 * 32 * 128 * 10)
         parts = sum(layer["forward_seconds"] + layer["backward_seconds"] for layer in report["layers"])
         parts += report["data_seconds"] + report["loss_seconds"] + report["update_seconds"]
-        # Medians of the parts, against the median of the whole: the sum over the shards is in no part.
-        self.assertTrue(0.3 * report["step_seconds"] < parts < 1.2 * report["step_seconds"], report)
+        parts += report["gradient_sum_seconds"]
+        # Medians of the parts, against the median of the whole.
+        self.assertTrue(0.7 * report["step_seconds"] < parts < 1.2 * report["step_seconds"], report)
+        shares = [report[name] for name in ("compute_share", "communication_share", "data_stall_share")]
+        self.assertAlmostEqual(sum(shares), 1)
+        self.assertTrue(all(0 < share < 1 for share in shares), shares)
         xml.dom.minidom.parse(str(plot))
+
+    def test_trace(self):
+        path = self.root / "trace.json"
+        report = self.bench("step", self.job, "--seconds", "0.2", "--device", "cpu", "--trace", path)
+        trace = json.loads(path.read_text())
+        self.assertEqual(trace["otherData"]["device"], report["device"])
+        events = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+        steps = {event["args"]["step"]: event for event in events if event["cat"] == "step"}
+        self.assertEqual(len(steps), 5)
+        # Microseconds, of whole nanoseconds.
+        reached, parts = {}, dict.fromkeys(steps, 0)
+        for event in events:
+            self.assertGreaterEqual(event["ts"], reached.get(event["tid"], 0) - 1e-4, event)
+            reached[event["tid"]] = event["ts"] + event["dur"]
+            step = steps[event["args"]["step"]]
+            self.assertLessEqual(reached[event["tid"]], step["ts"] + step["dur"] + 1e-4, event)
+            if event["cat"] != "step":
+                parts[event["args"]["step"]] += event["dur"]
+        for number, step in steps.items():
+            self.assertAlmostEqual(parts[number], step["dur"], places=2)
+        rows = {event["tid"]: event["args"]["name"] for event in trace["traceEvents"] if event["name"] == "thread_name"}
+        self.assertEqual({rows[event["tid"]] for event in events}, {"steps", "data", "compute", "communication"})
+        first = next(event for event in events if event["name"] == "dense forward")
+        self.assertEqual(first["args"]["shapes"],
+                         {"inputs": ["[16, 784]"], "output": "[16, 128]", "dense/kernel": "[784, 128]",
+                          "dense/bias": "[128]"})
+        self.assertEqual(first["args"]["flops"], 2 * 16 * 784 * 128)
+        self.assertAlmostEqual(first["args"]["gflops_per_second"], first["args"]["flops"] / first["dur"] / 1e3, delta=1)
+
+    def test_a_gpu_that_there_is_not_is_an_error(self):
+        trace = self.root / "none.json"
+        for arguments in (("step", self.job, "--device", "cuda", "--trace", trace), ("gemm", "--device", "CUDA:0"),
+                          ("step", self.job, "--set", "resources.device=DEVICE_CUDA")):
+            done = subprocess.run([harness.BIN / "lockstep", "bench", *arguments], capture_output=True, text=True,
+                                  timeout=60, env=os.environ | {"LOCKSTEP_DATA_DIR": str(self.root),
+                                                                "CUDA_VISIBLE_DEVICES": ""})
+            self.assertEqual(done.returncode, 6, done.stderr)
+            self.assertIn("error: GPU 0 is asked for: ", done.stderr)
+            self.assertIn("`lockstep devices`", done.stderr)
+        self.assertFalse(trace.exists())
 
     def test_allreduce(self):
         report = self.bench("allreduce", "--ranks", "2", "--max-bytes", "65536")
@@ -84,9 +128,11 @@ class BenchTest(unittest.TestCase):
 
     def test_bad_input(self):
         for arguments, word in ((("step", self.root / "none.yaml"), "none.yaml"), (("gemm", "--sizes", "0"), "sizes"),
+                                (("gemm", "--device", "tpu"), '"tpu" is no device'),
+                                (("step", self.job, "--trace", self.root / "no-folder" / "x.json"), "no-folder"),
                                 (("allreduce", "--ranks", "1"), "ranks"), (("start", self.root / "none.yaml"), "run")):
             done = subprocess.run([harness.BIN / "lockstep", "bench", *arguments], capture_output=True, text=True,
-                                  timeout=60)
+                                  timeout=60, env=os.environ | {"LOCKSTEP_DATA_DIR": str(self.root)})
             self.assertNotEqual(done.returncode, 0, arguments)
             self.assertIn(word, done.stderr)
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "worker/device/device.h"
+#include "worker/device/device_timer.h"
 
 namespace lockstep {
 
@@ -58,6 +59,9 @@ struct DevicePlugin {
   // What sums of gradients over NCCL need of such a device, which outlives it; on the thread that made the device.
   // INTERNAL where the GPU fails.
   absl::StatusOr<std::unique_ptr<nccl::ReduceOps>> (*reduce_ops)(const Device& device);
+  // Marks in the stream of such a device, which outlives the timer; on the thread that made the device. INTERNAL where
+  // the GPU fails.
+  absl::StatusOr<std::unique_ptr<DeviceTimer>> (*timer)(const Device& device, int capacity);
 };
 
 // The name of the C function.

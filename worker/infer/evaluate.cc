@@ -66,7 +66,7 @@ absl::Status CheckTargets(const TrainedModel& model, const DataTable& table) {
 }  // namespace
 
 absl::StatusOr<Evaluation> EvaluateOnDataset(const TrainedModel& model, const v1::DatasetSpec& dataset_spec,
-                                             const EvaluateOptions& options) {
+                                             const EvaluateOptions& options, Device* device) {
   const v1::JobSpec spec = JobOn(model, dataset_spec);
   Violations violations;
   const DatasetInfo info = ProbeDataset(spec.dataset(), options.data_roots, spec.seed(), violations);
@@ -82,24 +82,24 @@ absl::StatusOr<Evaluation> EvaluateOnDataset(const TrainedModel& model, const v1
   if (part.samples == 0) {
     return absl::InvalidArgumentError("the data set holds no samples out; choose its training part");
   }
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<Runner> runner, Runner::Create(model, part, options.threads));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<Runner> runner, Runner::Create(model, part, device));
   Evaluation evaluation{.samples = part.samples, .scores = {}};
   LOCKSTEP_ASSIGN_OR_RETURN(evaluation.scores, runner->Evaluate());
   return evaluation;
 }
 
-absl::StatusOr<Evaluation> EvaluateOnTable(const TrainedModel& model, const std::string& path, int threads) {
+absl::StatusOr<Evaluation> EvaluateOnTable(const TrainedModel& model, const std::string& path, Device* device) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<SampleFile> file, SampleFile::OpenTable(model, path, true));
   LOCKSTEP_RETURN_IF_ERROR(CheckTargets(model, file->table()));
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<Runner> runner, Runner::Create(model, file->table(), threads));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<Runner> runner, Runner::Create(model, file->table(), device));
   Evaluation evaluation{.samples = file->table().samples, .scores = {}};
   LOCKSTEP_ASSIGN_OR_RETURN(evaluation.scores, runner->Evaluate());
   return evaluation;
 }
 
-absl::Status Predict(const TrainedModel& model, const std::string& path, int threads, const PredictionSink& sink) {
+absl::Status Predict(const TrainedModel& model, const std::string& path, Device* device, const PredictionSink& sink) {
   LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<SampleFile> file, SampleFile::Open(model, path));
-  LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<Runner> runner, Runner::Create(model, file->table(), threads));
+  LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<Runner> runner, Runner::Create(model, file->table(), device));
   const auto width = static_cast<size_t>(model.plan.output.elements());
   for (int64_t first = 0; first < runner->samples(); first += kEvaluationRows) {
     const int64_t rows = std::min(kEvaluationRows, runner->samples() - first);

@@ -44,18 +44,18 @@ v1::DatasetSpec WithPreprocessing(v1::DatasetSpec dataset, const Preprocessing& 
 }
 
 absl::StatusOr<std::unique_ptr<Runner>> Runner::Create(const TrainedModel& trained, const DataTable& table,
-                                                       int threads) {
+                                                       Device* device) {
   auto runner = std::make_unique<Runner>();
-  runner->device_ = MakeCpuDevice(threads);
+  runner->device_ = device;
   LOCKSTEP_ASSIGN_OR_RETURN(runner->model_,
-                            Model::Create(runner->device_.get(), trained.plan, trained.job.loss(), DType::kF32,
-                                          kEvaluationRows, PlanMetrics(trained.job, trained.plan.output.elements())));
-  LoadWeights(trained.weights, *runner->device_, *runner->model_);
+                            Model::Create(device, trained.plan, trained.job.loss(), DType::kF32, kEvaluationRows,
+                                          PlanMetrics(trained.job, trained.plan.output.elements())));
+  LoadWeights(trained.weights, *device, *runner->model_);
   v1::JobSpec spec = trained.job;
   *spec.mutable_dataset() = WithPreprocessing({}, trained.preprocessing);
   LOCKSTEP_ASSIGN_OR_RETURN(
       runner->sampler_,
-      Sampler::Create(runner->device_.get(), table, spec,
+      Sampler::Create(device, table, spec,
                       {.sample = trained.plan.input, .max_rows = kEvaluationRows, .slots = 2, .training = false}));
   return runner;
 }
@@ -67,9 +67,10 @@ absl::StatusOr<Scores> Runner::Evaluate() {
                             device_->Allocate(static_cast<size_t>(width) * sizeof(double)));
   const std::unique_ptr<Communicator> alone = MakeSingleCommunicator();
   Progress progress;
-  Evaluator evaluator(device_.get(), alone.get(), model_.get(), sampler_.get(),
-                      {buffer->data(), Shape{width}, DType::kF64}, &progress);
+  Evaluator evaluator(device_, alone.get(), model_.get(), sampler_.get(), {buffer->data(), Shape{width}, DType::kF64},
+                      &progress);
   LOCKSTEP_ASSIGN_OR_RETURN(const std::span<const double> sums, evaluator.Run());
+  LOCKSTEP_RETURN_IF_ERROR(device_->status());
   return model_->objective().Score(sums, samples(), /*training=*/false);
 }
 
@@ -78,6 +79,7 @@ absl::StatusOr<std::span<const float>> Runner::Predict(int64_t first, int64_t ro
   const Tensor y = model_->Predict(batch);
   host_.resize(static_cast<size_t>(y.elements()));
   device_->CopyToHost(host_.data(), y.data, y.bytes());
+  LOCKSTEP_RETURN_IF_ERROR(device_->status());
   return host_;
 }
 

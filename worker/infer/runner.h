@@ -16,11 +16,11 @@ namespace lockstep {
 
 class Runner {
  public:
-  // `table` outlives the runner. RESOURCE_EXHAUSTED where memory is short.
+  // `table` and `device` outlive the runner. RESOURCE_EXHAUSTED where memory is short.
   static absl::StatusOr<std::unique_ptr<Runner>> Create(const TrainedModel& trained, const DataTable& table,
-                                                        int threads);
+                                                        Device* device);
 
-  // The sums of all samples, in the order of a job's evaluation, as scores.
+  // The sums of all samples, in the order of a job's evaluation, as scores. INTERNAL where the device fails, as below.
   absl::StatusOr<Scores> Evaluate();
   int64_t samples() const { return sampler_->samples(); }
 
@@ -29,7 +29,7 @@ class Runner {
   absl::StatusOr<std::span<const float>> Predict(int64_t first, int64_t rows);
 
  private:
-  std::unique_ptr<Device> device_;
+  Device* device_ = nullptr;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Sampler> sampler_;
   std::vector<float> host_;

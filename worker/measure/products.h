@@ -9,18 +9,20 @@
 
 #include "absl/status/statusor.h"
 #include "worker/device/device.h"
+#include "worker/device/device_timer.h"
+#include "worker/measure/measured_device.h"
 
 namespace lockstep {
 
-// kFloat and kBf16 on kF32, or kFloat on kF64.
+// A precision in which a device multiplies: one other than kFloat on kF32 alone.
 struct ProductKind {
-  // "fp32", "fp64", "bf16".
+  // "fp32", "fp64", "tf32", "bf16", "fp16".
   std::string name;
   DType type = DType::kF32;
   ProductPrecision precision = ProductPrecision::kFloat;
 };
-// Those that devices have, in the order of the table.
-std::vector<ProductKind> ProductKinds();
+// Those that are worth a table, FP32 first. On a GPU, factors are rounded to BF16 and FP16 as in a step, which counts.
+std::vector<ProductKind> ProductKinds(bool gpu);
 
 // One operation: what it computes, what it has to move at least (each operand once), and how long it took.
 struct OperationTime {
@@ -37,10 +39,17 @@ struct OperationTime {
   double intensity() const { return flops / bytes; }
 };
 
-// C = A B of n x n matrices; measured for about `seconds`. RESOURCE_EXHAUSTED where memory is short.
-absl::StatusOr<OperationTime> MeasureProduct(Device& device, const ProductKind& kind, int64_t n, double seconds);
+// All are measured for about `seconds`, by the device's timer. RESOURCE_EXHAUSTED where memory is short, INTERNAL where
+// the device fails.
+//
+// C = A B of n x n matrices.
+absl::StatusOr<OperationTime> MeasureProduct(const MeasuredDevice& on, const ProductKind& kind, int64_t n,
+                                             double seconds);
 
-// One operation of each BLAS level in FP32: y += a x of 2^24 numbers, y = x A of 4096 x 4096, C = A B of 1024 x 1024.
-absl::StatusOr<std::vector<OperationTime>> MeasureBlasLevels(Device& device, double seconds);
+// y += a x of MeasuredSizes::vector numbers, which moves memory and computes next to nothing.
+absl::StatusOr<OperationTime> MeasureMoving(const MeasuredDevice& on, double seconds);
+
+// One operation of each BLAS level in FP32, of the sizes that are the device's: y += a x, y = x A, C = A B.
+absl::StatusOr<std::vector<OperationTime>> MeasureBlasLevels(const MeasuredDevice& on, double seconds);
 
 }  // namespace lockstep

@@ -3,18 +3,23 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/model/input_plan.h"
 #include "common/model/job_plan.h"
 #include "common/status_macros.h"
+#include "worker/comm/communicator.h"
+#include "worker/comm/tree_reduce.h"
 #include "worker/data/dataset.h"
+#include "worker/measure/products.h"
 #include "worker/nn/model.h"
 #include "worker/nn/precision.h"
 #include "worker/optim/optimizer.h"
+#include "worker/train/gradient_sum.h"
 #include "worker/train/sampler.h"
 #include "worker/train/step_plan.h"
 
@@ -23,6 +28,13 @@ namespace lockstep {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// The first steps meet cold caches and memory that was never touched.
+constexpr int64_t kWarmUp = 3;
+constexpr int64_t kMinSteps = 5;
+// Steps are enqueued without a wait, so that a GPU is not idle between them; so many marks at most, and so many steps.
+constexpr int kMarks = 4096;
+constexpr int kStepsAtOnce = 16;
 
 double Since(Clock::time_point began) { return std::chrono::duration<double>(Clock::now() - began).count(); }
 
@@ -33,62 +45,34 @@ double Median(std::vector<double> values) {
   return *middle;
 }
 
-// Seconds of each step by layer and pass: what has passed since the last word goes to the layer that is named.
-class LayerClock final : public NodeObserver {
+// Seconds of each step by part and layer.
+class PartSeconds {
  public:
-  LayerClock(Device* device, size_t layers)
-      : device_(device), layers_(layers), now_(2 * layers + 1), all_(now_.size()) {}
-
-  void Begin() { last_ = Clock::now(); }
-  void Done(Pass pass, int layer) override {
-    device_->Synchronize();
-    const auto now = Clock::now();
-    const size_t i = static_cast<size_t>(layer) + (pass == Pass::kBackward ? layers_ + 1 : 0);
-    now_[i] += std::chrono::duration<double>(now - last_).count();
-    last_ = now;
+  void Add(const StepTimes& step) {
+    std::map<Key, double> sums;
+    for (const PartTime& part : step.parts) sums[{part.part, part.layer}] += part.seconds();
+    for (const auto& [key, seconds] : sums) all_[key].push_back(seconds);
+    whole_.push_back(step.seconds());
   }
-  void EndStep(bool counts) {
-    for (size_t i = 0; i < now_.size(); ++i) {
-      if (counts) all_[i].push_back(now_[i]);
-      now_[i] = 0;
-    }
+  int64_t steps() const { return static_cast<int64_t>(whole_.size()); }
+  double Whole() const { return Median(whole_); }
+  double Of(StepPart part, int layer = -1) const {
+    const auto found = all_.find({part, layer});
+    return found == all_.end() ? 0 : Median(found->second);
   }
-  double Forward(size_t layer) const { return Median(all_[layer]); }
-  double Loss() const { return Median(all_[layers_]); }
-  double Backward(size_t layer) const { return Median(all_[layers_ + 1 + layer]); }
+  bool Has(int layer) const {
+    return all_.contains({StepPart::kForward, layer}) || all_.contains({StepPart::kBackward, layer});
+  }
 
  private:
-  Device* device_;
-  size_t layers_;
-  Clock::time_point last_;
-  // Forward of each layer, the loss, backward of each layer.
-  std::vector<double> now_;
-  std::vector<std::vector<double>> all_;
+  using Key = std::pair<StepPart, int>;
+  std::map<Key, std::vector<double>> all_;
+  std::vector<double> whole_;
 };
-
-// What a layer's arithmetic is, from its plan; `rows`: samples of a step.
-void CountWork(const LayerPlan& plan, bool wants_input_gradient, double rows, LayerTime* time) {
-  double inputs = 0, weights = 0;
-  for (const Shape& input : plan.inputs) inputs += rows * static_cast<double>(input.elements());
-  const double outputs = rows * static_cast<double>(plan.output.elements());
-  for (const ParameterPlan& p : plan.parameters) {
-    weights += static_cast<double>(p.shape.elements());
-    if (!absl::EndsWith(p.name, "kernel")) continue;
-    // dense: [in, units]; convolutions: [filters, channels, height, width], once for each place.
-    const int64_t filters = p.shape.rank() == 2 ? p.shape[1] : p.shape[0];
-    const double places = static_cast<double>(plan.output.elements()) / static_cast<double>(filters);
-    const double product = 2 * rows * places * static_cast<double>(p.shape.elements());
-    time->forward_flops += product;
-    time->backward_flops += product * (wants_input_gradient ? 2 : 1);
-  }
-  // Forward reads x and w and writes y; backward reads x, w and dy and writes dw and dx.
-  const double gradients = wants_input_gradient ? inputs : 0;
-  time->bytes = sizeof(float) * (2 * inputs + 2 * outputs + gradients + 3 * weights);
-}
 
 class Profiler {
  public:
-  Profiler(const v1::JobSpec& spec, int threads) : spec_(spec), device_(MakeCpuDevice(threads)) {}
+  Profiler(const v1::JobSpec& spec, const MeasuredDevice& on) : spec_(spec), on_(on), device_(on.device.get()) {}
 
   absl::Status Build(const std::vector<std::string>& data_roots) {
     Violations violations;
@@ -103,24 +87,10 @@ class Profiler {
                                                     plan_.dataset.classification ? std::max<int64_t>(outputs, 2) : 0));
     steps_ =
         std::make_unique<StepPlan>(plan_.dataset.train_samples, spec_.training().batch_size(), plan_.logical_shards);
-    precision_ = ProductPrecisionOf(spec_.training().precision());
-    LOCKSTEP_ASSIGN_OR_RETURN(model_, Model::Create(device_.get(), plan_.model, spec_.loss(), DType::kF32,
-                                                    steps_->max_shard_rows(), {}, 1, precision_));
-    if (model_->needs_whole_batch()) {
-      return absl::UnimplementedError("a layer normalises over the whole batch; such steps are not measured by layer");
-    }
-    model_->Initialize(spec_.seed());
-    clock_ = std::make_unique<LayerClock>(device_.get(), plan_.model.layers.size());
-    model_->set_observer(clock_.get());
-    const int64_t elements = model_->parameters().elements();
-    LOCKSTEP_ASSIGN_OR_RETURN(optimizer_, MakeOptimizer(spec_.optimizer(), *device_, elements, DType::kF32));
-    optimizer_->Begin(*device_, model_->parameters());
-    LOCKSTEP_ASSIGN_OR_RETURN(gradient_buffer_, device_->Allocate(static_cast<size_t>(elements) * sizeof(float)));
-    LOCKSTEP_ASSIGN_OR_RETURN(sum_buffer_, device_->Allocate(static_cast<size_t>(elements) * sizeof(float)));
-    LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_,
-                              device_->Allocate(static_cast<size_t>(model_->stats_width()) * sizeof(double)));
+    LOCKSTEP_RETURN_IF_ERROR(BuildModel());
+    LOCKSTEP_RETURN_IF_ERROR(BuildSum());
     const InputPlan input = FitInput(spec_, plan_.dataset, plan_.logical_shards, plan_.logical_shards);
-    LOCKSTEP_ASSIGN_OR_RETURN(sampler_, Sampler::Create(device_.get(), dataset_->train(), spec_,
+    LOCKSTEP_ASSIGN_OR_RETURN(sampler_, Sampler::Create(device_, dataset_->train(), spec_,
                                                         {.sample = dataset_->sample_shape(),
                                                          .max_rows = steps_->max_shard_rows(),
                                                          .slots = input.train_slots}));
@@ -130,115 +100,207 @@ class Profiler {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<StepProfile> Run(double seconds) {
-    // The first steps meet cold caches and memory that was never touched.
-    constexpr int64_t kWarmUp = 3, kMinSteps = 5;
+  absl::StatusOr<StepProfile> Run(const ProfileOptions& options) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceTimer> timer, on_.make_timer(steps_at_once_ * marks_));
+    StepTimeline timeline(timer.get());
+    model_->set_observer(&timeline);
     const auto began = Clock::now();
     int64_t step = 0;
-    for (; step < kWarmUp + kMinSteps || Since(began) < seconds; ++step) {
-      LOCKSTEP_RETURN_IF_ERROR(Step(step, step >= kWarmUp));
+    for (; step < kWarmUp; ++step) {
+      LOCKSTEP_RETURN_IF_ERROR(Step(step, timeline));
+      LOCKSTEP_RETURN_IF_ERROR(timeline.Read().status());
     }
-    StepProfile profile{.device = device_->Description(),
-                        .steps = step - kWarmUp,
-                        .batch = spec_.training().batch_size(),
-                        .shards = plan_.logical_shards,
-                        .step_seconds = Median(whole_),
-                        .data_seconds = Median(data_),
-                        .loss_seconds = clock_->Loss(),
-                        .update_seconds = Median(update_)};
-    AddLayers(&profile);
-    const ProductKind kind{"", DType::kF32, precision_};
-    // Of several sizes: short ones find a free moment on a machine that others use too.
-    for (const int64_t n : {64, 128, 256, 512, 1024}) {
-      LOCKSTEP_ASSIGN_OR_RETURN(const OperationTime product, MeasureProduct(*device_, kind, n, seconds / 10));
-      profile.peak_gflops = std::max(profile.peak_gflops, product.gflops());
+    const auto goes_on = [&] { return step < kWarmUp + kMinSteps || Since(began) < options.seconds; };
+    while (goes_on()) {
+      for (int i = 0; i < steps_at_once_ && goes_on(); ++i) LOCKSTEP_RETURN_IF_ERROR(Step(step++, timeline));
+      LOCKSTEP_ASSIGN_OR_RETURN(std::vector<StepTimes> steps, timeline.Read());
+      LOCKSTEP_RETURN_IF_ERROR(device_->status());
+      Keep(std::move(steps), static_cast<size_t>(options.traced_steps));
     }
-    LOCKSTEP_ASSIGN_OR_RETURN(const std::vector<OperationTime> levels, MeasureBlasLevels(*device_, seconds / 4));
-    profile.peak_gbytes = levels.front().gbytes();
+    model_->set_observer(nullptr);
+    StepProfile profile = Medians();
+    LOCKSTEP_RETURN_IF_ERROR(MeasurePeaks(options.seconds, &profile));
     return profile;
   }
 
  private:
+  absl::Status BuildModel() {
+    precision_ = ProductPrecisionOf(spec_.training().precision());
+    LOCKSTEP_ASSIGN_OR_RETURN(model_, Model::Create(device_, plan_.model, spec_.loss(), DType::kF32,
+                                                    steps_->max_shard_rows(), {}, 1, precision_));
+    if (model_->needs_whole_batch()) {
+      return absl::UnimplementedError("a layer normalises over the whole batch; such steps are not measured by layer");
+    }
+    model_->Initialize(spec_.seed());
+    LOCKSTEP_ASSIGN_OR_RETURN(optimizer_,
+                              MakeOptimizer(spec_.optimizer(), *device_, model_->parameters().elements(), DType::kF32));
+    optimizer_->Begin(*device_, model_->parameters());
+    const size_t doubles = static_cast<size_t>(model_->stats_width()) + 1;
+    LOCKSTEP_ASSIGN_OR_RETURN(stats_buffer_, device_->Allocate(doubles * sizeof(double)));
+    stats_ = {stats_buffer_->data(), Shape{model_->stats_width()}, DType::kF64};
+    flag_ = {stats_.as<double>() + model_->stats_width(), Shape{1}, DType::kF64};
+    marks_ = StepTimeline::MarksOfStep(plan_.model, plan_.logical_shards);
+    steps_at_once_ = std::clamp(kMarks / marks_, 1, kStepsAtOnce);
+    return absl::OkStatus();
+  }
+
+  // As a job's one rank has it.
+  absl::Status BuildSum() {
+    const int64_t elements = model_->parameters().elements();
+    const int64_t reduced = GradientSum::StaysOnDevice(*device_, *alone_) ? 0 : elements;
+    LOCKSTEP_ASSIGN_OR_RETURN(auto reducer, TreeReducer::Create(alone_.get(), plan_.logical_shards, reduced, 0));
+    LOCKSTEP_ASSIGN_OR_RETURN(
+        gradients_, GradientSum::Create(device_, alone_.get(), std::move(reducer), plan_.logical_shards, elements, 0));
+    return absl::OkStatus();
+  }
+
   Piece PieceOf(int64_t step, int shard) const {
     const StepPlace place = steps_->At(step);
     const RowRange rows = steps_->ShardRows(place.rows, shard);
     return {place.epoch, place.first_position + rows.first, rows.size()};
   }
 
-  absl::Status Step(int64_t step, bool counts) {
-    const Shape flat = model_->parameters().shape;
-    const Tensor gradient{gradient_buffer_->data(), flat, DType::kF32}, sum{sum_buffer_->data(), flat, DType::kF32};
-    const Tensor stats{stats_buffer_->data(), Shape{model_->stats_width()}, DType::kF64};
+  absl::Status Step(int64_t step, StepTimeline& timeline) {
     const StepPlace place = steps_->At(step);
-    const auto began = Clock::now();
-    double data = 0;
+    timeline.BeginStep(step, place.rows);
     for (int shard = 0; shard < plan_.logical_shards; ++shard) {
-      const auto loading = Clock::now();
       const Piece piece = PieceOf(step, shard);
+      timeline.BeginShard(shard, piece.rows);
       LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, sampler_->Take(piece));
-      device_->Synchronize();
-      data += Since(loading);
-      const StepContext context{.device = device_.get(),
+      timeline.Done(StepPart::kData);
+      const StepContext context{.device = device_,
                                 .training = true,
                                 .seed = spec_.seed(),
                                 .step = step,
                                 .first_row = piece.first - place.first_position,
                                 .batch_rows = place.rows};
-      clock_->Begin();
-      const Tensor to = shard == 0 ? sum : gradient;
-      model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), to, stats, nullptr);
-      if (shard > 0) device_->Add(sum, gradient, sum);
+      model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradients_->shard_gradient(),
+                              stats_, nullptr);
+      gradients_->Commit();
+      if (shard == plan_.logical_shards - 1) LOCKSTEP_RETURN_IF_ERROR(gradients_->Finish());
+      timeline.Done(StepPart::kGradientSum);
     }
-    const auto updating = Clock::now();
-    optimizer_->Step(*device_, model_->parameters(), sum, optimizer_->base_learning_rate(), step);
-    device_->Synchronize();
-    clock_->EndStep(counts);
-    if (!counts) return absl::OkStatus();
-    data_.push_back(data);
-    update_.push_back(Since(updating));
-    whole_.push_back(Since(began));
+    const Tensor gradient = gradients_->sum();
+    // Where something was added, whoever added it has looked.
+    if (!gradients_->finite().has_value()) device_->CheckFinite(gradient, flag_);
+    model_->UpdateMoving(gradient);
+    optimizer_->Step(*device_, model_->parameters(), gradient, optimizer_->base_learning_rate(), step);
+    timeline.DoneUpdate();
     return absl::OkStatus();
   }
 
-  void AddLayers(StepProfile* profile) const {
+  void Keep(std::vector<StepTimes> steps, size_t traced) {
+    for (StepTimes& step : steps) {
+      seconds_.Add(step);
+      traced_.push_back(std::move(step));
+    }
+    if (traced_.size() > traced) traced_.erase(traced_.begin(), traced_.end() - static_cast<std::ptrdiff_t>(traced));
+  }
+
+  StepProfile Medians() {
+    const double elements = static_cast<double>(model_->parameters().elements());
+    // Weights are read and written, the gradient is read, each array of the state is read and written.
+    const double update = elements * static_cast<double>(3 + 2 * optimizer_->State().size());
+    StepProfile profile{.device = device_->Description(),
+                        .steps = seconds_.steps(),
+                        .batch = spec_.training().batch_size(),
+                        .shards = plan_.logical_shards,
+                        .step_seconds = seconds_.Whole(),
+                        .data_seconds = seconds_.Of(StepPart::kData),
+                        .loss_seconds = seconds_.Of(StepPart::kLoss),
+                        .sum_seconds = seconds_.Of(StepPart::kGradientSum),
+                        .update_seconds = seconds_.Of(StepPart::kUpdate),
+                        .update_bytes = sizeof(float) * update,
+                        .sample_bytes = sizeof(float) * static_cast<double>(dataset_->sample_shape().elements())};
+    AddLayers(&profile);
+    return profile;
+  }
+
+  void AddLayers(StepProfile* profile) {
     const std::vector<LayerPlan>& layers = plan_.model.layers;
+    std::vector<int> rows_of(layers.size(), -1);
     bool any_parameters = false;
     for (size_t i = 0; i < layers.size(); ++i) {
-      LayerTime time{
-          .name = layers[i].name, .forward_seconds = clock_->Forward(i), .backward_seconds = clock_->Backward(i)};
+      const LayerPlan& layer = layers[i];
       // Nobody before the first layer with weights wants a gradient.
-      CountWork(layers[i], any_parameters, static_cast<double>(profile->batch), &time);
-      any_parameters = any_parameters || !layers[i].parameters.empty();
+      const bool wants_input_gradient = std::exchange(any_parameters, any_parameters || !layer.parameters.empty());
+      const int index = static_cast<int>(i);
       // A view does nothing, and what was fused into the layer before it is measured there.
-      if (time.seconds() > 0) {
-        profile->layers.push_back(std::move(time));
-      } else if (layers[i].kind != "flatten" && layers[i].kind != "reshape" && !profile->layers.empty()) {
-        absl::StrAppend(&profile->layers.back().name, "+", layers[i].kind);
+      if (!seconds_.Has(index)) {
+        const bool view = layer.kind == "flatten" || layer.kind == "reshape";
+        if (!view && !profile->layers.empty()) absl::StrAppend(&profile->layers.back().name, "+", layer.kind);
+        continue;
+      }
+      rows_of[i] = static_cast<int>(profile->layers.size());
+      LayerTime time{.name = layer.name,
+                     .forward_seconds = seconds_.Of(StepPart::kForward, index),
+                     .backward_seconds = seconds_.Of(StepPart::kBackward, index),
+                     .plan = layer,
+                     .wants_input_gradient = wants_input_gradient};
+      for (int shard = 0; shard < plan_.logical_shards; ++shard) {
+        time.work += WorkOf(layer, wants_input_gradient, steps_->ShardRows(profile->batch, shard).size());
+      }
+      profile->layers.push_back(std::move(time));
+    }
+    profile->traced = std::move(traced_);
+    const double origin = profile->traced.empty() ? 0 : profile->traced.front().begin;
+    for (StepTimes& step : profile->traced) {
+      step.begin -= origin;
+      step.end -= origin;
+      for (PartTime& part : step.parts) {
+        part.begin -= origin;
+        part.end -= origin;
+        if (part.layer >= 0) part.layer = rows_of[static_cast<size_t>(part.layer)];
       }
     }
   }
 
+  absl::Status MeasurePeaks(double seconds, StepProfile* profile) {
+    // What a device has no units for, it computes in float.
+    ProductKind kind{"fp32", DType::kF32, precision_};
+    const std::vector<ProductKind> kinds = ProductKinds(on_.gpu);
+    const auto found = std::ranges::find(kinds, precision_, &ProductKind::precision);
+    if (found != kinds.end()) kind = *found;
+    profile->precision = kind.name;
+    for (const int64_t n : on_.sizes.peak_products) {
+      LOCKSTEP_ASSIGN_OR_RETURN(const OperationTime product, MeasureProduct(on_, kind, n, seconds / 10));
+      profile->peak_gflops = std::max(profile->peak_gflops, product.gflops());
+    }
+    LOCKSTEP_ASSIGN_OR_RETURN(const OperationTime moving, MeasureMoving(on_, seconds / 4));
+    profile->peak_gbytes = moving.gbytes();
+    return absl::OkStatus();
+  }
+
   const v1::JobSpec& spec_;
-  std::unique_ptr<Device> device_;
+  const MeasuredDevice& on_;
+  Device* const device_;
+  const std::unique_ptr<Communicator> alone_ = MakeSingleCommunicator();
   JobPlan plan_;
   ProductPrecision precision_ = ProductPrecision::kFloat;
+  // Of a step at most, and steps between two looks at the timer.
+  int marks_ = 0;
+  int steps_at_once_ = 1;
   std::unique_ptr<Dataset> dataset_;
   std::unique_ptr<StepPlan> steps_;
-  std::unique_ptr<LayerClock> clock_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<GradientSum> gradients_;
   std::unique_ptr<Sampler> sampler_;
-  std::unique_ptr<Buffer> gradient_buffer_, sum_buffer_, stats_buffer_;
-  std::vector<double> data_, update_, whole_;
+  std::unique_ptr<Buffer> stats_buffer_;
+  // As wide as the objective, and one more for CheckFinite.
+  Tensor stats_;
+  Tensor flag_;
+  PartSeconds seconds_;
+  std::vector<StepTimes> traced_;
 };
 
 }  // namespace
 
 absl::StatusOr<StepProfile> ProfileStep(const v1::JobSpec& spec, const std::vector<std::string>& data_roots,
-                                        int threads, double seconds) {
-  Profiler profiler(spec, std::max(1, threads > 0 ? threads : spec.resources().threads_per_worker()));
+                                        const MeasuredDevice& on, const ProfileOptions& options) {
+  Profiler profiler(spec, on);
   LOCKSTEP_RETURN_IF_ERROR(profiler.Build(data_roots));
-  return profiler.Run(seconds);
+  return profiler.Run(options);
 }
 
 }  // namespace lockstep

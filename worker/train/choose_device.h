@@ -2,36 +2,15 @@
 // What a rank computes on, and what all ranks must agree on about it.
 #pragma once
 
-#include <functional>
-#include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "worker/comm/communicator.h"
-#include "worker/device/device.h"
+#include "worker/device/named_device.h"
 #include "worker/device/placement.h"
-#include "worker/device/plugin.h"
 
 namespace lockstep {
-
-// The job's resources.device.
-enum class DeviceWish { kAuto, kCpu, kCuda };
-
-struct ChosenDevice {
-  std::unique_ptr<Device> device;
-  // Nothing: it is the CPU.
-  std::optional<GpuInfo> gpu;
-  // Where the wish was kAuto and it is the CPU: why.
-  std::string why_cpu;
-};
-
-// Where GPUs come from; device_loader.h, or a test.
-struct GpuSource {
-  std::function<GpuList()> list;
-  std::function<absl::StatusOr<std::unique_ptr<Device>>(int index)> make;
-};
 
 struct DeviceChoice {
   DeviceWish wish = DeviceWish::kAuto;

@@ -49,22 +49,23 @@ TEST(BenchGemmTest, PlotHasALineForEachPrecision) {
 
 StepProfile Profile() {
   StepProfile profile{.device = "cpu",
+                      .precision = "fp32",
                       .steps = 9,
                       .batch = 50,
                       .shards = 2,
                       .step_seconds = 1e-3,
                       .data_seconds = 1e-4,
                       .loss_seconds = 5e-5,
+                      .sum_seconds = 2e-5,
                       .update_seconds = 1e-4,
                       .peak_gflops = 100,
                       .peak_gbytes = 10};
-  profile.layers = {{.name = "dense+relu",
-                     .forward_seconds = 2e-4,
-                     .backward_seconds = 3e-4,
-                     .forward_flops = 1e7,
-                     .backward_flops = 1.5e7,
-                     .bytes = 1e6},
-                    {.name = "dropout", .forward_seconds = 1e-4, .backward_seconds = 1e-4, .bytes = 1e5}};
+  profile.layers = {
+      {.name = "dense+relu",
+       .forward_seconds = 2e-4,
+       .backward_seconds = 3e-4,
+       .work = {.forward_flops = 1e7, .backward_flops = 1.5e7, .forward_bytes = 4e5, .backward_bytes = 6e5}},
+      {.name = "dropout", .forward_seconds = 1e-4, .backward_seconds = 1e-4, .work = {.forward_bytes = 1e5}}};
   return profile;
 }
 
@@ -76,9 +77,25 @@ TEST(BenchStepTest, FiguresAreThoseOfTheTimes) {
   EXPECT_EQ(report["layers"][0]["bound"], "compute");
   EXPECT_EQ(report["layers"][1]["bound"], "-");
   const std::string table = StepTable(Profile(), /*ascii=*/true);
+  EXPECT_DOUBLE_EQ(report["data_stall_share"], 0.1);
+  EXPECT_DOUBLE_EQ(report["communication_share"], 0.02);
+  EXPECT_DOUBLE_EQ(report["compute_share"], 0.88);
   EXPECT_THAT(table, HasSubstr("50.0k samples/s"));
+  EXPECT_THAT(table, HasSubstr("compute 88.0%, gradient sum 2.0%, stalled for data 10.0%"));
   EXPECT_THAT(table, HasSubstr("above 10.0 flops a byte"));
-  EXPECT_THAT(StepPlot(Profile()), HasSubstr("500.0 us, 50%, 50 GFLOP/s"));
+  EXPECT_THAT(StepPlot(Profile()), HasSubstr("500.0 us, 50%, 50.0 GFLOP/s"));
+}
+
+TEST(BenchStepTest, RatesOfGpusAreToldInTeraflops) {
+  StepProfile profile = Profile();
+  profile.precision = "bf16";
+  profile.peak_gflops = 700'000;
+  profile.layers[0].work.forward_flops = 2.5e11 - 1.5e7;
+  const std::string table = StepTable(profile, /*ascii=*/true);
+  EXPECT_THAT(table, HasSubstr("TFLOP/S"));
+  EXPECT_THAT(table, HasSubstr("500.0     71%"));
+  EXPECT_THAT(table, HasSubstr("measured peak: 700.0 TFLOP/s in bf16"));
+  EXPECT_THAT(StepPlot(profile), HasSubstr("500.0 TFLOP/s"));
 }
 
 TEST(BenchStepTest, RooflineIsTheRidge) {

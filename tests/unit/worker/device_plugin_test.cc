@@ -24,6 +24,7 @@ TEST(DevicePluginTest, ThePluginLoadsWithoutAGpuAndSaysThatThereIsNone) {
   const absl::StatusOr<const DevicePlugin*> plugin = OpenPlugin(path);
   ASSERT_TRUE(plugin.ok()) << plugin.status();
   EXPECT_NE((*plugin)->reduce_ops, nullptr);
+  EXPECT_NE((*plugin)->timer, nullptr);
   const GpuList list = (*plugin)->list();
   EXPECT_NE(list.runtime, "");
   EXPECT_NE(list.blas, "");
