@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "worker/device/device.h"
 #include "worker/device/device_timer.h"
+#include "worker/device/range_marker.h"
 
 namespace lockstep {
 
@@ -62,6 +63,8 @@ struct DevicePlugin {
   // Marks in the stream of such a device, which outlives the timer; on the thread that made the device. INTERNAL where
   // the GPU fails.
   absl::StatusOr<std::unique_ptr<DeviceTimer>> (*timer)(const Device& device, int capacity);
+  // Ranges for a profiler; null where none watches this process. Any thread.
+  std::unique_ptr<RangeMarker> (*ranges)();
 };
 
 // The name of the C function.

@@ -30,7 +30,8 @@ MeasuredDevice MeasureOnCpu(int threads) {
                     .table = Doubling(32, 2048)},
           .make_timer = [](int capacity) -> absl::StatusOr<std::unique_ptr<DeviceTimer>> {
             return MakeHostTimer(capacity);
-          }};
+          },
+          .ranges = nullptr};
 }
 
 absl::StatusOr<MeasuredDevice> OpenMeasuredDevice(const DeviceName& name, int threads) {
@@ -45,7 +46,8 @@ absl::StatusOr<MeasuredDevice> OpenMeasuredDevice(const DeviceName& name, int th
                                   .matrix = 16'384,
                                   .product = 4096,
                                   .table = Doubling(128, 8192)},
-                        .make_timer = [plugin, device](int capacity) { return plugin->timer(*device, capacity); }};
+                        .make_timer = [plugin, device](int capacity) { return plugin->timer(*device, capacity); },
+                        .ranges = plugin->ranges()};
 }
 
 }  // namespace lockstep

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "worker/device/device_timer.h"
 #include "worker/device/named_device.h"
+#include "worker/device/range_marker.h"
 
 namespace lockstep {
 
@@ -32,6 +33,8 @@ struct MeasuredDevice {
   MeasuredSizes sizes;
   // Of this device, which outlives the timer.
   std::function<absl::StatusOr<std::unique_ptr<DeviceTimer>>(int capacity)> make_timer;
+  // Null: no profiler watches this process.
+  std::unique_ptr<RangeMarker> ranges;
 };
 
 MeasuredDevice MeasureOnCpu(int threads);

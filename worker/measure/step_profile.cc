@@ -18,6 +18,7 @@
 #include "worker/measure/products.h"
 #include "worker/nn/model.h"
 #include "worker/nn/precision.h"
+#include "worker/nn/range_observer.h"
 #include "worker/optim/optimizer.h"
 #include "worker/train/gradient_sum.h"
 #include "worker/train/sampler.h"
@@ -103,7 +104,11 @@ class Profiler {
   absl::StatusOr<StepProfile> Run(const ProfileOptions& options) {
     LOCKSTEP_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceTimer> timer, on_.make_timer(steps_at_once_ * marks_));
     StepTimeline timeline(timer.get());
-    model_->set_observer(&timeline);
+    std::optional<RangeObserver> ranges;
+    NodeObservers observers;
+    observers.Add(&timeline);
+    if (on_.ranges != nullptr) observers.Add(&ranges.emplace(on_.ranges.get(), plan_.model));
+    model_->set_observer(&observers);
     const auto began = Clock::now();
     int64_t step = 0;
     for (; step < kWarmUp; ++step) {
@@ -161,12 +166,14 @@ class Profiler {
   }
 
   absl::Status Step(int64_t step, StepTimeline& timeline) {
+    RangeMarker* const ranges = on_.ranges.get();
+    const ScopedRange range(ranges, "step");
     const StepPlace place = steps_->At(step);
     timeline.BeginStep(step, place.rows);
     for (int shard = 0; shard < plan_.logical_shards; ++shard) {
       const Piece piece = PieceOf(step, shard);
       timeline.BeginShard(shard, piece.rows);
-      LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, sampler_->Take(piece));
+      LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, InRange(ranges, "data", [&] { return sampler_->Take(piece); }));
       timeline.Done(StepPart::kData);
       const StepContext context{.device = device_,
                                 .training = true,
@@ -176,10 +183,12 @@ class Profiler {
                                 .batch_rows = place.rows};
       model_->ForwardBackward(context, batch, 1.0 / static_cast<double>(place.rows), gradients_->shard_gradient(),
                               stats_, nullptr);
+      const ScopedRange summing(ranges, "gradient sum");
       gradients_->Commit();
       if (shard == plan_.logical_shards - 1) LOCKSTEP_RETURN_IF_ERROR(gradients_->Finish());
       timeline.Done(StepPart::kGradientSum);
     }
+    const ScopedRange updating(ranges, "update");
     const Tensor gradient = gradients_->sum();
     // Where something was added, whoever added it has looked.
     if (!gradients_->finite().has_value()) device_->CheckFinite(gradient, flag_);

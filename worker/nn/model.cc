@@ -279,12 +279,14 @@ class ModelImpl final : public Model {
   void Forward(Node& node, size_t lane, const StepContext& context) {
     if (node.fused_into_source || node.layer->is_view()) return;
     const NodeCall& call = node.calls[lane];
+    if (observer_ != nullptr) observer_->Begin(Pass::kForward, node.index);
     node.layer->Forward(For(node, lane, context), Of(parameter_tensors_, node), call.x, call.y);
     if (observer_ != nullptr) observer_->Done(Pass::kForward, node.index);
   }
 
   void ComputeLoss(size_t lane, const Batch& batch, double scale, Tensor stats) {
     const Tensor doutput = graph_.nodes.empty() ? Tensor{} : graph_.nodes.back().calls[lane].dy;
+    if (observer_ != nullptr) observer_->Begin(Pass::kLoss, static_cast<int>(plan_.layers.size()));
     objective_->Compute(*device_, Last(lane), batch.targets, scale, doutput, stats);
     if (observer_ != nullptr) observer_->Done(Pass::kLoss, static_cast<int>(plan_.layers.size()));
   }
@@ -298,6 +300,7 @@ class ModelImpl final : public Model {
   void Backward(Node& node, size_t lane, const StepContext& context) {
     if (!node.wants_gradient || node.gradient_is_fused || (node.layer->is_view() && node.shares_dy)) return;
     const NodeCall& call = node.calls[lane];
+    if (observer_ != nullptr) observer_->Begin(Pass::kBackward, node.index);
     // A fused activation's dx is its own dy, in place.
     node.layer->Backward(For(node, lane, context), Of(parameter_tensors_, node), call.x, call.y, call.dy,
                          Of(gradient_tensors_, node), call.dx);

@@ -11,6 +11,7 @@
 #include "common/model/trained_model.h"
 #include "common/status_macros.h"
 #include "worker/nn/precision.h"
+#include "worker/nn/range_observer.h"
 #include "worker/train/failure.h"
 #include "worker/train/out_of_memory.h"
 #include "worker/train/start_times.h"
@@ -69,6 +70,10 @@ absl::Status Trainer::Build(const Dataset& dataset) {
       Model::Create(device_, config_.plan.model, spec.loss(), DType::kF32, std::max(shard_rows, Evaluator::kChunkRows),
                     PlanMetrics(spec, config_.plan.model.output.elements()), owned_.end - owned_.first,
                     ProductPrecisionOf(spec.training().precision())));
+  if (config_.ranges != nullptr) {
+    range_observer_ = std::make_unique<RangeObserver>(config_.ranges, config_.plan.model);
+    model_->set_observer(range_observer_.get());
+  }
   model_->Initialize(spec.seed());
   LoadInitialWeights();
   const int64_t elements = model_->parameters().elements();
@@ -235,6 +240,7 @@ absl::StatusOr<int64_t> Trainer::Steps(int64_t step) {
 }
 
 absl::Status Trainer::Step(int64_t step) {
+  const ScopedRange range(config_.ranges, "step");
   StepSeconds seconds;
   timed_ = reporter_.WantsTimes();
   const double began = Lap();
@@ -252,7 +258,8 @@ absl::Status Trainer::Step(int64_t step) {
 
   LOCKSTEP_RETURN_IF_ERROR(HitFailpoint(failpoints_, "step.allreduce"));
   const double before_reduction = Lap();
-  LOCKSTEP_RETURN_IF_ERROR(sliced_update_ ? sliced_update_->Sum() : gradients_->Finish());
+  LOCKSTEP_RETURN_IF_ERROR(InRange(config_.ranges, "gradient sum",
+                                   [&] { return sliced_update_ ? sliced_update_->Sum() : gradients_->Finish(); }));
   const double before_update = Lap();
   seconds.allreduce += before_update - before_reduction;
 
@@ -264,7 +271,7 @@ absl::Status Trainer::Step(int64_t step) {
   // All ranks hold the same sums, so all decide the same.
   const bool finite = std::isfinite(sums[0]) && GradientIsFinite();
   std::ranges::copy(sums.first(width), step_sums_.begin());
-  LOCKSTEP_RETURN_IF_ERROR(Apply(step, place, finite));
+  LOCKSTEP_RETURN_IF_ERROR(InRange(config_.ranges, "update", [&] { return Apply(step, place, finite); }));
   seconds.optimizer = Lap() - before_update;
   const std::span<const double> applied = std::span(step_sums_).first(finite ? step_sums_.size() : 0);
   reporter_.AddStep(applied, finite ? place.rows : 0, timed_ ? &seconds : nullptr, state_);
@@ -276,7 +283,8 @@ absl::Status Trainer::Step(int64_t step) {
 absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds) {
   const double began = Lap();
   const Piece piece = PieceOf(place, shard);
-  LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, train_sampler_->Take(piece));
+  LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch,
+                            InRange(config_.ranges, "data", [&] { return train_sampler_->Take(piece); }));
   const double loaded = Lap();
   StepContext context = ContextOf(step, place);
   context.first_row = piece.first - place.first_position;

@@ -15,6 +15,7 @@
 #include "common/model/job_plan.h"
 #include "worker/comm/communicator.h"
 #include "worker/data/dataset.h"
+#include "worker/device/range_marker.h"
 #include "worker/nn/model.h"
 #include "worker/optim/optimizer.h"
 #include "worker/optim/schedule.h"
@@ -55,6 +56,8 @@ struct TrainerConfig {
   lockstep::v1::StartTimes start;
   // See SlicedUpdate. The bits do not depend on it.
   int64_t shared_update_elements = SlicedUpdate::kMinElements;
+  // Told what each part of a step is, for a profiler; null: nobody watches. Outlives the trainer.
+  RangeMarker* ranges = nullptr;
   // How several ranks sum on their devices; null: where the device's memory is not the host's, through the host.
   DeviceReducerFactory device_reducer;
   // Scales the loss as for MIXED_FLOAT16 whatever the precision; for tests. The bits do not depend on it as long as
@@ -181,6 +184,8 @@ class Trainer {
   // Nothing: the loss is not scaled. Its state lies behind the judge's.
   const std::optional<LossScale> loss_scale_;
 
+  // Null: nobody watches.
+  std::unique_ptr<NodeObserver> range_observer_;
   std::unique_ptr<Model> model_;
   // Null where each rank does the whole update; the optimizer's state may lie in it.
   std::unique_ptr<SlicedUpdate> sliced_update_;

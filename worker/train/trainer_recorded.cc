@@ -65,6 +65,7 @@ int64_t Trainer::RecordableSteps(int64_t step) const {
 }
 
 absl::StatusOr<int64_t> Trainer::RunRecorded(int64_t step, int64_t count) {
+  const ScopedRange range(config_.ranges, "recorded steps");
   LOCKSTEP_RETURN_IF_ERROR(recorded_->Prepare(step, CurrentLossScale()));
   count = std::min(count, recorded_->max_steps());
   for (int64_t i = 0; i < count; ++i) {

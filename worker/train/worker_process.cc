@@ -162,6 +162,13 @@ absl::StatusOr<std::unique_ptr<nccl::ReduceOps>> ReduceOpsOf(const Device& devic
   return plugin->reduce_ops(device);
 }
 
+// Null where no profiler watches this process, or where it is the CPU that computes.
+std::unique_ptr<RangeMarker> RangesFor(const ChosenDevice& chosen) {
+  if (!chosen.gpu.has_value()) return nullptr;
+  const absl::StatusOr<const DevicePlugin*> plugin = LoadCudaPlugin();
+  return plugin.ok() ? (*plugin)->ranges() : nullptr;
+}
+
 // Takes from `loaded` all but the data set.
 TrainerConfig ConfigOf(const WorkerOptions& options, const v1::Welcome& welcome, Loaded& loaded, v1::StartTimes start) {
   return {.spec = welcome.spec(),
@@ -224,7 +231,9 @@ Outcome Train(const WorkerOptions& options, absl::StatusOr<ChosenDevice> chosen,
   gpus = std::move(*met);
   if (gpus != nullptr) on_lost.Arm([&] { gpus->Abort(); });
 
+  const std::unique_ptr<RangeMarker> ranges = RangesFor(*chosen);
   TrainerConfig config = ConfigOf(options, welcome, *loaded, std::move(start));
+  config.ranges = ranges.get();
   if (gpus != nullptr) config.device_reducer = OverNccl(gpus.get(), [&] { return ReduceOpsOf(*chosen->device); });
   Outcome outcome;
   auto trainer = Trainer::Create(std::move(config), chosen->device.get(), communicator->get(), loaded->dataset.get(),

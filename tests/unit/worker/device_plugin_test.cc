@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -34,6 +35,31 @@ TEST(DevicePluginTest, ThePluginLoadsWithoutAGpuAndSaysThatThereIsNone) {
   const absl::Status made = (*plugin)->make(0).status();
   EXPECT_EQ(made.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(made.message()), HasSubstr(list.none_because));
+}
+
+// In a process of its own: who watches is settled once.
+[[noreturn]] void RunWatched(const DevicePlugin& plugin) {
+  setenv("NVTX_INJECTION64_PATH", LOCKSTEP_TEST_PROFILER, 1);
+  const std::unique_ptr<RangeMarker> ranges = plugin.ranges();
+  if (ranges == nullptr) std::exit(2);
+  {
+    const ScopedRange step(ranges.get(), "step");
+    const ScopedRange data(ranges.get(), "data");
+  }
+  InRange(ranges.get(), "update", [] { return 0; });
+  void* const profiler = dlopen(LOCKSTEP_TEST_PROFILER, RTLD_NOW | RTLD_NOLOAD);
+  if (profiler == nullptr) std::exit(3);
+  const auto seen = reinterpret_cast<const char* (*)()>(dlsym(profiler, "lockstep_test_ranges"));
+  std::fprintf(stderr, "%s", seen());
+  std::exit(0);
+}
+
+TEST(DevicePluginTest, AProfilerIsToldOfRangesAndWithoutOneThereAreNone) {
+  const absl::StatusOr<const DevicePlugin*> plugin = OpenPlugin(PluginPath());
+  ASSERT_TRUE(plugin.ok()) << plugin.status();
+  EXPECT_EXIT(RunWatched(**plugin), testing::ExitedWithCode(0), "lockstep: step\\(data\\(\\)\\)update\\(\\)");
+  unsetenv("NVTX_INJECTION64_PATH");
+  EXPECT_EQ((*plugin)->ranges(), nullptr);
 }
 
 TEST(DevicePluginTest, ThePluginRefusesAProgramOfAnotherBuild) {

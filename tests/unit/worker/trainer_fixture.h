@@ -173,6 +173,8 @@ struct TrainOptions {
   std::function<std::unique_ptr<Dataset>()> dataset;
   // Each rank's own; null: the CPU.
   std::function<std::unique_ptr<Device>()> device;
+  // See TrainerConfig. Of one rank.
+  RangeMarker* ranges = nullptr;
   // See TrainerConfig; null: none.
   std::function<DeviceReducerFactory(Device*, Communicator*)> device_reducer;
 };
@@ -294,6 +296,7 @@ class TrainerTest : public ::testing::Test {
                          .snapshot_path = options.snapshot_path,
                          // Small networks too, so that tests are quick.
                          .shared_update_elements = 0,
+                         .ranges = options.ranges,
                          .scale_loss = options.scale_loss,
                          .run_seconds = options.run_seconds};
     if (options.device_reducer) config.device_reducer = options.device_reducer(device.get(), &communicator);

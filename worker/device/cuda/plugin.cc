@@ -8,6 +8,7 @@
 #include "worker/comm/nccl/reduce_ops.h"
 #include "worker/device/cuda/cuda_device.h"
 #include "worker/device/cuda/cuda_info.h"
+#include "worker/device/cuda/ranges.h"
 #include "worker/device/cuda/timer.h"
 
 namespace {
@@ -24,6 +25,7 @@ extern "C" __attribute__((visibility("default"))) const lockstep::DevicePlugin* 
                                                   .make = &lockstep::cuda::MakeDevice,
                                                   .stream = &lockstep::cuda::StreamOf,
                                                   .reduce_ops = &ReduceOpsOf,
-                                                  .timer = &lockstep::cuda::MakeTimer};
+                                                  .timer = &lockstep::cuda::MakeTimer,
+                                                  .ranges = &lockstep::cuda::MakeRangeMarker};
   return std::string_view(build) == LOCKSTEP_DEVICE_BUILD ? &kPlugin : nullptr;
 }

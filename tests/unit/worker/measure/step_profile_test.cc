@@ -99,6 +99,29 @@ TEST_P(StepProfileTest, FiguresFitEachOther) {
   EXPECT_GE(profile.update_bytes, 4 * 7 * (4 * 8 + 8 + 8 * 2 + 2));
 }
 
+// Names of ranges, and where they end.
+class WrittenRanges final : public RangeMarker {
+ public:
+  explicit WrittenRanges(std::string* text) : text_(text) {}
+  void Begin(const char* name) override { absl::StrAppend(text_, name, "("); }
+  void End() override { absl::StrAppend(text_, ")"); }
+
+ private:
+  std::string* text_;
+};
+
+TEST_P(StepProfileTest, AProfilerIsToldOfThePartsOfAStep) {
+  MeasuredDevice on = GetParam().make();
+  std::string text;
+  on.ranges = std::make_unique<WrittenRanges>(&text);
+  ASSERT_TRUE(ProfileStep(TableSpec(), Roots(), on, {.seconds = 0.01}).ok());
+  const std::string shard =
+      "data()dense forward()dropout forward()dense_1 forward()loss()dense_1 backward()dropout backward()"
+      "dense/relu backward()dense backward()gradient sum()";
+  const std::string step = absl::StrCat("step(", shard, shard, "update())");
+  EXPECT_EQ(text.substr(0, 2 * step.size()), step + step);
+}
+
 // One step fills the timer.
 TEST_P(StepProfileTest, AStepOfMoreMarksThanAreReadAtOnceIsMeasured) {
   v1::JobSpec spec = TableSpec();
