@@ -42,7 +42,7 @@ class EvaluateTest : public TableJobTest, public testing::WithParamInterface<Nam
 
 void ExpectNear(const Evaluation& got, const Evaluation& wanted) {
   EXPECT_EQ(got.samples, wanted.samples);
-  EXPECT_NEAR(got.scores.loss, wanted.scores.loss, 1e-6);
+  EXPECT_NEAR(got.scores.loss, wanted.scores.loss, 1e-5);
   EXPECT_EQ(got.scores.Find("accuracy"), wanted.scores.Find("accuracy"));
 }
 
