@@ -35,6 +35,8 @@ bool IsFusable(std::string_view kind) {
 // Doubles for `rows` samples.
 int64_t ScratchOf(const LayerPlan& layer, int64_t rows) {
   if (layer.kind == "batch_normalization") return 7 * layer.input[0];
+  // GemmMaskElements: a bit for each output, rows on sixteen bytes.
+  if (layer.kind == "dense") return rows * ((layer.output[0] + 127) / 128) * 2;
   if (layer.kind == "layer_normalization") {
     const v1::LayerNormalizationLayer& spec = layer.spec.layer_normalization();
     const int64_t given = spec.has_axis() ? spec.axis() : -1;

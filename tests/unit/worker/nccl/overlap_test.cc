@@ -266,12 +266,12 @@ TEST(OverlapOrderTest, TheLastLayersGradientsLeaveBeforeTheFirstLayersBackward) 
     if (text.starts_with("backward") || text.starts_with("gather")) order.push_back(text);
     if (text.starts_with("send")) order.emplace_back("exchange");
   }
-  // Layers 1 and 3 are the activations of the layers 0 and 2; a bias and its kernel are two buckets.
-  EXPECT_THAT(order,
-              ElementsAre("backward of layer 4", "exchange", "gather 32 floats",                                     //
-                          "backward of layer 3", "backward of layer 2", "exchange", "gather 16 floats", "exchange",  //
-                          "gather 160 floats", "backward of layer 1", "backward of layer 0", "exchange",             //
-                          "gather 16 floats", "exchange", "gather 64 floats, max 1 doubles"));
+  // Layers 1 and 3 are activations, whose gradients ride in the products of the layers behind; a bias and its kernel
+  // are two buckets.
+  EXPECT_THAT(order, ElementsAre("backward of layer 4", "exchange", "gather 32 floats",  //
+                                 "backward of layer 2", "exchange", "gather 16 floats", "exchange", "gather 160 floats",
+                                 "backward of layer 0", "exchange", "gather 16 floats", "exchange",
+                                 "gather 64 floats, max 1 doubles"));
 }
 
 }  // namespace
