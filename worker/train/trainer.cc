@@ -184,8 +184,12 @@ Piece Trainer::PieceOf(const StepPlace& place, int shard) const {
 }
 
 absl::Status Trainer::AgreeOnStart() {
-  int64_t mine = config_.first_step;
-  std::vector<int64_t> theirs(communicator_->size(), mine);
+  struct Start {
+    int64_t step;
+    int64_t records;
+  };
+  Start mine{config_.first_step, recorded_ != nullptr ? 1 : 0};
+  std::vector<Start> theirs(communicator_->size(), mine);
   std::vector<Message> sends, receives;
   for (int peer = 0; peer < communicator_->size(); ++peer) {
     if (peer == communicator_->rank()) continue;
@@ -194,10 +198,12 @@ absl::Status Trainer::AgreeOnStart() {
   }
   LOCKSTEP_RETURN_IF_ERROR(communicator_->Exchange(sends, receives));
   for (int peer = 0; peer < communicator_->size(); ++peer) {
-    if (theirs[peer] == mine) continue;
-    return absl::FailedPreconditionError(absl::StrCat("it was told to start at step ", mine, " but rank ", peer,
-                                                      " at step ", theirs[peer], "; the group starts again"));
+    if (theirs[peer].step == mine.step) continue;
+    return absl::FailedPreconditionError(absl::StrCat("it was told to start at step ", mine.step, " but rank ", peer,
+                                                      " at step ", theirs[peer].step, "; the group starts again"));
   }
+  // One whose samples do not fit goes through the host, and would hear of a stop at another step.
+  if (!std::ranges::all_of(theirs, [](const Start& start) { return start.records != 0; })) recorded_.reset();
   return absl::OkStatus();
 }
 

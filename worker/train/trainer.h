@@ -105,7 +105,7 @@ class Trainer {
   absl::StatusOr<Result> Train();
   // With what the rank wants, where memory is short.
   absl::Status Explained(absl::Status status) const;
-  // Ranks that were told different places to start from must not mix them.
+  // Ranks that were told different places to start from must not mix them; and all record steps, or none.
   absl::Status AgreeOnStart();
   // Does the step, and those behind it that the device can do by itself. Returns how many.
   absl::StatusOr<int64_t> Steps(int64_t step);

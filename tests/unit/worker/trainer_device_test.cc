@@ -156,6 +156,28 @@ TEST_F(FarTrainerTest, SamplesThatDoNotFitStayOnTheHost) {
   EXPECT_GT(far.result.recorded_steps, 80);
 }
 
+// Where the samples do not fit into one rank's memory, all ranks go through the host: they would end runs elsewhere.
+TEST_F(FarTrainerTest, AllRanksRunByThemselvesOrNone) {
+  std::atomic<int> made = 0, fastest = 0, told = 0, devices = 0;
+  TrainOptions options = OnTheDevice(made, fastest, told);
+  options.run_seconds = 60;
+  options.stop_at = 41;
+  Outcome run;
+  // The least memory of one of the ranks that will do.
+  for (int64_t bytes = 10'000; !run.status.ok() || run.result.step == 0; bytes += 2'000) {
+    ASSERT_LT(bytes, 1'000'000) << run.status;
+    options.device = [&, bytes]() -> std::unique_ptr<Device> {
+      const bool small = devices++ % 2 == 0;
+      auto far = std::make_unique<FarDevice>();
+      if (!small) return far;
+      return std::make_unique<LimitedDevice>(std::move(far), bytes);
+    };
+    run = Train(2, "run", options);
+  }
+  EXPECT_EQ(run.result.step, 42);
+  EXPECT_EQ(run.result.recorded_steps, 0);
+}
+
 TEST_F(FarTrainerTest, OneShardIsNotAddedToAnything) {
   v1::JobSpec spec = BlobSpec();
   spec.mutable_training()->set_logical_shards(1);
