@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/unit/worker/fake_gpus.h"
 
 namespace lockstep {
 namespace {
@@ -16,32 +17,19 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// `count` GPUs, whose devices are CPU devices of 10 + index threads, so that one can tell them apart.
-GpuSource Gpus(int count) {
-  return {[count] {
-            GpuList list;
-            for (int i = 0; i < count; ++i) {
-              list.gpus.push_back({.index = i, .name = "GPU", .uuid = absl::StrCat("GPU-", i)});
-            }
-            if (count == 0) list.none_because = "the machine is a toaster";
-            return list;
-          },
-          [](int index) -> absl::StatusOr<std::unique_ptr<Device>> { return MakeCpuDevice(10 + index); }};
-}
-
 TEST(ChooseDeviceTest, AutoTakesAGpuWhereThereIsOneElseTheCpuAndSaysWhy) {
-  const ChosenDevice gpu = ChooseDevice({}, Gpus(1)).value();
+  const ChosenDevice gpu = ChooseDevice({}, FakeGpus(1)).value();
   EXPECT_THAT(gpu.device->Description(), HasSubstr("10 threads"));
   EXPECT_EQ(gpu.gpu.value().uuid, "GPU-0");
   EXPECT_EQ(gpu.why_cpu, "");
-  const ChosenDevice cpu = ChooseDevice({.threads = 2}, Gpus(0)).value();
+  const ChosenDevice cpu = ChooseDevice({.threads = 2}, FakeGpus(0)).value();
   EXPECT_THAT(cpu.device->Description(), HasSubstr("2 threads"));
   EXPECT_FALSE(cpu.gpu.has_value());
   EXPECT_EQ(cpu.why_cpu, "the machine is a toaster");
 }
 
 TEST(ChooseDeviceTest, AGpuThatDoesNotWorkIsNone) {
-  GpuSource broken = Gpus(1);
+  GpuSource broken = FakeGpus(1);
   broken.make = [](int) -> absl::StatusOr<std::unique_ptr<Device>> {
     return absl::UnavailableError("GPU 0 is on fire");
   };
@@ -51,7 +39,7 @@ TEST(ChooseDeviceTest, AGpuThatDoesNotWorkIsNone) {
 }
 
 TEST(ChooseDeviceTest, CudaWithoutAGpuFailsAndSaysWhy) {
-  const absl::Status status = ChooseDevice({.wish = DeviceWish::kCuda}, Gpus(0)).status();
+  const absl::Status status = ChooseDevice({.wish = DeviceWish::kCuda}, FakeGpus(0)).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("DEVICE_CUDA"), HasSubstr("the machine is a toaster"),
                                                    HasSubstr("lockstep devices"), HasSubstr("DEVICE_AUTO")));
@@ -70,7 +58,7 @@ TEST(ChooseDeviceTest, TheCpuDoesNotAskForGpus) {
 
 TEST(ChooseDeviceTest, EachRankOfAHostTakesItsOwnGpu) {
   for (int rank = 0; rank < 4; ++rank) {
-    const ChosenDevice chosen = ChooseDevice({.wish = DeviceWish::kCuda, .place = {rank, 4}}, Gpus(4)).value();
+    const ChosenDevice chosen = ChooseDevice({.wish = DeviceWish::kCuda, .place = {rank, 4}}, FakeGpus(4)).value();
     EXPECT_THAT(chosen.device->Description(), HasSubstr(absl::StrCat(10 + rank, " threads")));
     EXPECT_EQ(chosen.gpu.value().uuid, absl::StrCat("GPU-", rank));
   }
@@ -78,16 +66,17 @@ TEST(ChooseDeviceTest, EachRankOfAHostTakesItsOwnGpu) {
 
 TEST(ChooseDeviceTest, RanksThatOutnumberTheGpusShareThemOnlyWhereTheyMay) {
   const DeviceChoice fifth{.wish = DeviceWish::kCuda, .place = {4, 6}};
-  const absl::Status refused = ChooseDevice(fifth, Gpus(4)).status();
+  const absl::Status refused = ChooseDevice(fifth, FakeGpus(4)).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()), AllOf(HasSubstr("6 ranks"), HasSubstr("4 GPUs"),
                                                     HasSubstr("resources.share_devices"), HasSubstr("DEVICE_AUTO")));
   // Also the first: all of them hear the same.
-  const ChosenDevice cpu = ChooseDevice({.place = {0, 6}, .threads = 3}, Gpus(4)).value();
+  const ChosenDevice cpu = ChooseDevice({.place = {0, 6}, .threads = 3}, FakeGpus(4)).value();
   EXPECT_THAT(cpu.device->Description(), HasSubstr("3 threads"));
   EXPECT_THAT(cpu.why_cpu, HasSubstr("resources.share_devices"));
   EXPECT_EQ(
-      ChooseDevice({.wish = DeviceWish::kCuda, .place = {4, 6}, .share = true}, Gpus(4)).value().gpu.value().index, 0);
+      ChooseDevice({.wish = DeviceWish::kCuda, .place = {4, 6}, .share = true}, FakeGpus(4)).value().gpu.value().index,
+      0);
 }
 
 // What each rank of a group returns.

@@ -7,23 +7,13 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "tests/unit/worker/fake_gpus.h"
 
 namespace lockstep {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-// `count` GPUs, whose devices are CPU devices of 10 + index threads, so that one can tell them apart.
-GpuSource Gpus(int count) {
-  return {[count] {
-            GpuList list;
-            for (int i = 0; i < count; ++i) list.gpus.push_back({.index = i, .uuid = absl::StrCat("GPU-", i)});
-            if (count == 0) list.none_because = "the machine is a toaster";
-            return list;
-          },
-          [](int index) -> absl::StatusOr<std::unique_ptr<Device>> { return MakeCpuDevice(10 + index); }};
-}
 
 TEST(NamedDeviceTest, NamesAreReadInAnyCase) {
   EXPECT_EQ(ParseDeviceName("AUTO").value().wish, DeviceWish::kAuto);
@@ -43,24 +33,24 @@ TEST(NamedDeviceTest, OtherNamesAreRefusedWithWhatMayBeGiven) {
 }
 
 TEST(NamedDeviceTest, TheGpuOfThatNumberIsOpened) {
-  const ChosenDevice second = OpenNamedDevice({DeviceWish::kCuda, 1}, 1, Gpus(2)).value();
+  const ChosenDevice second = OpenNamedDevice({DeviceWish::kCuda, 1}, 1, FakeGpus(2)).value();
   EXPECT_EQ(second.gpu.value().uuid, "GPU-1");
   EXPECT_THAT(second.device->Description(), HasSubstr("11 threads"));
 }
 
 TEST(NamedDeviceTest, AutoTakesTheFirstGpuElseTheCpuAndSaysWhy) {
-  EXPECT_EQ(OpenNamedDevice({}, 1, Gpus(2)).value().gpu.value().index, 0);
-  const ChosenDevice cpu = OpenNamedDevice({}, 2, Gpus(0)).value();
+  EXPECT_EQ(OpenNamedDevice({}, 1, FakeGpus(2)).value().gpu.value().index, 0);
+  const ChosenDevice cpu = OpenNamedDevice({}, 2, FakeGpus(0)).value();
   EXPECT_FALSE(cpu.gpu.has_value());
   EXPECT_THAT(cpu.device->Description(), HasSubstr("2 threads"));
   EXPECT_EQ(cpu.why_cpu, "the machine is a toaster");
 }
 
 TEST(NamedDeviceTest, AGpuThatThereIsNotIsAnError) {
-  const absl::Status none = OpenNamedDevice({DeviceWish::kCuda, 0}, 1, Gpus(0)).status();
+  const absl::Status none = OpenNamedDevice({DeviceWish::kCuda, 0}, 1, FakeGpus(0)).status();
   EXPECT_EQ(none.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(none.message()), AllOf(HasSubstr("the machine is a toaster"), HasSubstr("lockstep devices")));
-  const absl::Status third = OpenNamedDevice({DeviceWish::kCuda, 2}, 1, Gpus(2)).status();
+  const absl::Status third = OpenNamedDevice({DeviceWish::kCuda, 2}, 1, FakeGpus(2)).status();
   EXPECT_EQ(third.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(third.message()), AllOf(HasSubstr("GPU 2"), HasSubstr("0 to 1")));
 }

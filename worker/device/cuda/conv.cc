@@ -140,6 +140,12 @@ Tensor InRows(Context& context, const Tensor& images, Slot slot) {
   return rows;
 }
 
+// Rounded in the slot, or as it is; null data: no memory.
+Tensor InFloats(Context& context, const WindowArgs& args, Tensor factor, Slot slot) {
+  factor.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, factor, slot));
+  return factor;
+}
+
 // y = x * kernel, and what is said of bias and activation, which is what the answer says.
 ConvEpilogue ForwardProduct(Context& context, ConvPlans& plans, const WindowArgs& args, const Tensor& x,
                             const Tensor& kernel, const Tensor& bias, bool relu, const Tensor& y) {
@@ -169,9 +175,8 @@ ConvEpilogue ForwardProduct(Context& context, ConvPlans& plans, const WindowArgs
     Relayout(context, out, y);
     return {};
   }
-  Tensor images = x, weights = kernel;
-  images.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, x, Slot::kLeft));
-  weights.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, kernel, Slot::kRight));
+  const Tensor images = InFloats(context, args, x, Slot::kLeft);
+  const Tensor weights = InFloats(context, args, kernel, Slot::kRight);
   if (images.data != nullptr && weights.data != nullptr) DirectForward(context, args, images, weights, y);
   return {};
 }
@@ -213,9 +218,8 @@ void InputProduct(Context& context, ConvPlans& plans, const WindowArgs& args, co
     InputProduct(context, plans, args, rows, kernel, out);
     return Relayout(context, out, dx);
   }
-  Tensor gradient = dy, weights = kernel;
-  gradient.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, dy, Slot::kLeft));
-  weights.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, kernel, Slot::kRight));
+  const Tensor gradient = InFloats(context, args, dy, Slot::kLeft);
+  const Tensor weights = InFloats(context, args, kernel, Slot::kRight);
   if (gradient.data != nullptr && weights.data != nullptr) DirectBackwardInput(context, args, gradient, weights, dx);
 }
 
@@ -243,9 +247,8 @@ void KernelProduct(Context& context, ConvPlans& plans, const WindowArgs& args, c
     if (rows.data != nullptr && of.data != nullptr) KernelProduct(context, plans, args, rows, of, dkernel);
     return;
   }
-  Tensor images = x, gradient = dy;
-  images.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, x, Slot::kLeft));
-  gradient.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, dy, Slot::kRight));
+  const Tensor images = InFloats(context, args, x, Slot::kLeft);
+  const Tensor gradient = InFloats(context, args, dy, Slot::kRight);
   if (images.data != nullptr && gradient.data != nullptr)
     DirectBackwardKernel(context, args, images, gradient, dkernel);
 }
