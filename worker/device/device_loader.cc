@@ -21,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kPluginFile = "liblockstep_cuda.so";
+constexpr const char* kDriverFile = "libcuda.so.1";
 // A library of a plug-in may want others; so many at most.
 constexpr int kMaxLibraries = 32;
 
@@ -49,11 +50,16 @@ void AddMatching(const fs::path& folder, absl::string_view prefix, const fs::pat
   }
 }
 
-// Where Python keeps packages: of a virtual environment, of conda, of the user, of the machine.
+// Where Python keeps packages: of a virtual environment, of conda, of the python3 that a shell would start, which may
+// be that of an environment nobody has activated, of the user, of the machine.
 std::vector<fs::path> PythonPackages() {
   std::vector<fs::path> roots;
   for (const char* variable : {"VIRTUAL_ENV", "CONDA_PREFIX"}) {
     if (const std::string root = FromEnvironment(variable); !root.empty()) roots.emplace_back(root);
+  }
+  for (const fs::path folder : FoldersOf("PATH")) {
+    std::error_code error;
+    if (fs::exists(folder / "python3", error)) roots.push_back(folder.parent_path());
   }
   if (const std::string home = FromEnvironment("HOME"); !home.empty()) roots.push_back(fs::path(home) / ".local");
   roots.insert(roots.end(), {"/usr/local", "/usr", "/opt/conda", "/opt/venv"});
@@ -103,11 +109,11 @@ absl::Status CannotLoad(const std::string& path, const std::string& error) {
       absl::StrCat("the CUDA library ", missing, " was not found; set LOCKSTEP_CUDA_LIB_PATH to the folder it is in"));
 }
 
-// CUDA's libraries are large; without a driver none of them is of use.
+// CUDA's libraries are large; without a driver none of them is of use. Kept open, so that CUDA finds it by its name
+// where the system does not look: containers have the host's driver in a folder of its own.
 bool HasDriver() {
-  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  if (driver != nullptr) dlclose(driver);
-  return driver != nullptr;
+  if (dlopen(kDriverFile, RTLD_LAZY | RTLD_LOCAL) != nullptr) return true;
+  return Preload(kDriverFile, {"/usr/local/nvidia/lib64", "/usr/lib/wsl/lib"});
 }
 
 absl::StatusOr<const DevicePlugin*> FindPlugin() {

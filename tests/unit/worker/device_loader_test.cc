@@ -57,6 +57,19 @@ TEST_F(DeviceLoaderTest, LooksForCudaInThePythonPackages) {
   EXPECT_THAT(folders, Not(Contains((packages / "empty" / "lib").native())));
 }
 
+TEST_F(DeviceLoaderTest, LooksForCudaBesideThePythonOfThePath) {
+  const fs::path lib = folder_ / "lib" / "python3.12" / "site-packages" / "nvidia" / "cudnn" / "lib";
+  fs::create_directories(lib);
+  fs::create_directories(folder_ / "bin");
+  const std::string path = std::getenv("PATH");
+  setenv("PATH", ((folder_ / "bin").native() + ":" + path).c_str(), 1);
+  EXPECT_THAT(CudaFoldersLast(), Not(Contains(lib.native()))) << "there is no python3 there";
+  // In an environment it is a link to the system's.
+  fs::create_symlink("/usr/bin/env", folder_ / "bin" / "python3");
+  EXPECT_THAT(CudaFoldersLast(), Contains(lib.native()));
+  setenv("PATH", path.c_str(), 1);
+}
+
 TEST_F(DeviceLoaderTest, NamesTheLibraryThatIsMissingAndFindsItWhereItIsTold) {
   const fs::path plugin = folder_ / "liblockstep_cuda.so";
   fs::copy_file(fs::path(LOCKSTEP_TEST_LIBRARIES) / "liblockstep_test_wanting.so", plugin);
