@@ -126,8 +126,8 @@ def measure_torch(torch, row, precision, mode, seconds):
     try:
         training = Training(torch, row, precision, mode)
         speed = training.measure(seconds)
-    except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
-        return None, str(error).splitlines()[0]
+    except Exception as error:  # A compiler that is missing, say: the other sides go on.
+        return None, (str(error).strip() or repr(error)).splitlines()[0]
     finally:
         training = None
         torch.cuda.empty_cache()
@@ -173,8 +173,8 @@ def measure_lockstep(side, row, precision, ranks, root, seconds):
         return None, why.splitlines()[0]
     try:
         return side.measure(spec, root, seconds) / row.batch, ""
-    except SideError as error:
-        return None, str(error).splitlines()[0]
+    except (SideError, subprocess.TimeoutExpired, ValueError) as error:
+        return None, (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def median_of(rounds):
@@ -207,7 +207,16 @@ def compare(torch, arguments, side, root):
                             "steps_per_second": {k: v for k, (v, _) in medians.items()},
                             "why_not": {k: why for k, (v, why) in medians.items() if v is None}})
             print(describe(results[-1], gpus), flush=True)
-    return results
+            write(torch, arguments, side, results)
+
+
+def write(torch, arguments, side, results):
+    """After each row: what is known is there, however this ends."""
+    if not arguments.json:
+        return
+    with open(arguments.json, "w", encoding="utf-8") as file:
+        json.dump({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "lockstep": side.name,
+                   "results": results}, file, indent=2)
 
 
 def ratio(result, ours, theirs):
@@ -264,11 +273,7 @@ def main():
         header += ["Lockstep, all GPUs", "DDP", "ratio"]
     print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
     with tempfile.TemporaryDirectory(prefix="lockstep-gpu-") as folder:
-        results = compare(torch, arguments, side, pathlib.Path(folder))
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"gpu": torch.cuda.get_device_name(), "torch": torch.__version__, "lockstep": side.name,
-                       "results": results}, file, indent=2)
+        compare(torch, arguments, side, pathlib.Path(folder))
     return 0
 
 
