@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // cuDNN's graph interface as its manual says, for a convolution channels last and what is done behind it. It proposes
-// an engine that is not deterministic, one that turns out not to work, and one that may be taken; none for some shapes,
-// so that what is done without one runs too.
+// an engine that compiles for seconds, one that is not deterministic, one that turns out not to work, and one that may
+// be taken; none for some shapes, so that what is done without one runs too. Of factors of 16 bits and a result of
+// floats the real one (9.19, of an H200) has none but the first kind, whatever the shape.
 #include <cudnn.h>
 
 #include <algorithm>
@@ -119,6 +120,9 @@ std::vector<const Descriptor*> OperationsOf(const Descriptor& graph) {
   return graph.All<const Descriptor*>(CUDNN_ATTR_OPERATIONGRAPH_OPS);
 }
 
+// The engines, in the order in which they are proposed.
+constexpr int64_t kSlow = 0, kDisordered = 1, kBroken = 2, kGood = 3, kEngines = 4;
+
 // What the library says when a descriptor is finished.
 bool MayFinish(const Descriptor& d) {
   switch (d.type) {
@@ -140,23 +144,28 @@ bool MayFinish(const Descriptor& d) {
     }
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
       return !OperationsOf(d).empty();
-    // The second proposal.
     case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
-      return d.Part(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->Get<int64_t>(CUDNN_ATTR_ENGINECFG_ENGINE) != 1;
+      return d.Part(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)->Get<int64_t>(CUDNN_ATTR_ENGINECFG_ENGINE) != kBroken;
     default:
       return true;
   }
 }
 
-// Tensor cores want channels by eight. Bias and ReLU are not behind a dilated window here, and no engine has one of
-// kernels whose gradient is strided.
-bool HasEngines(const Descriptor& graph) {
+// How many engines. Tensor cores want channels by eight, and for 16 bits an image of odd height has only those that
+// compile here. Bias and ReLU are not behind a dilated window, strides of three are not supported, and no engine has
+// one of kernels whose gradient is strided.
+int64_t CountEngines(const Descriptor& graph) {
   const std::vector<const Descriptor*> operations = OperationsOf(graph);
   const Conv conv(*operations[0]);
   const Images x = ImagesOf(*conv.x), y = ImagesOf(*conv.y);
-  if (x.dims[1] % 8 != 0 || y.dims[1] % 8 != 0) return false;
-  if (operations.size() > 1 && conv.Place().dilation[0] != 1) return false;
-  return conv.pass != CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR || conv.Place().stride[0] == 1;
+  const bool floats = x.type == CUDNN_DATA_FLOAT && y.type == CUDNN_DATA_FLOAT;
+  const int64_t run = floats ? 4 : 8;
+  if (x.dims[1] % run != 0 || y.dims[1] % run != 0 || conv.Place().stride[0] == 3) return 0;
+  if (operations.size() > 1 && conv.Place().dilation[0] != 1) return 0;
+  if (!floats && x.dims[2] % 2 != 0) return kSlow + 1;
+  const bool has =
+      conv.pass != CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR || conv.Place().stride[0] == 1;
+  return has ? kEngines : 0;
 }
 
 // The memory of each tensor: what is given, and floats for what never is.
@@ -255,7 +264,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
   if (name == CUDNN_ATTR_ENGINEHEUR_RESULTS) {
     const Descriptor* const graph = d.Part(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
     const bool asked = d.Get<cudnnBackendHeurMode_t>(CUDNN_ATTR_ENGINEHEUR_MODE) == CUDNN_HEUR_MODE_A;
-    *count = asked && HasEngines(*graph) ? std::min<int64_t>(room, 3) : 0;
+    *count = asked ? std::min(room, CountEngines(*graph)) : 0;
     for (int64_t i = 0; i < *count; ++i) {
       Descriptor& config = *static_cast<Descriptor* const*>(values)[i];
       config.Put(CUDNN_ATTR_ENGINECFG_ENGINE, i);
@@ -271,11 +280,15 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
       return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE: {
       auto* const notes = static_cast<cudnnBackendNumericalNote_t*>(values);
-      const bool ordered = d.Get<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX) > 0;
+      const bool ordered = d.Get<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX) != kDisordered;
       notes[0] = CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
       if (!ordered) notes[(*count)++] = CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
       return CUDNN_STATUS_SUCCESS;
     }
+    case CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE:
+      static_cast<cudnnBackendBehaviorNote_t*>(values)[0] = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+      *count = d.Get<int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX) == kSlow ? 1 : 0;
+      return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
       *static_cast<int64_t*>(values) = 512;
       return CUDNN_STATUS_SUCCESS;
@@ -286,7 +299,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack) {
   const Descriptor& config = *Of(plan).Part(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
-  if (config.Get<int64_t>(CUDNN_ATTR_ENGINECFG_ENGINE) != 2) return CUDNN_STATUS_EXECUTION_FAILED;
+  if (config.Get<int64_t>(CUDNN_ATTR_ENGINECFG_ENGINE) != kGood) return CUDNN_STATUS_EXECUTION_FAILED;
   if (Of(pack).Get<void*>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE) == nullptr) return CUDNN_STATUS_BAD_PARAM;
   // The plan is kept as long as what was enqueued may run; the pack is not.
   Enqueue([&config, pack = Of(pack)] {

@@ -18,11 +18,13 @@ namespace lockstep::cuda {
 class ConvPlans::Plan {
  public:
   Plan(Context& context, const Request& request) : product_(ProductOf(request)) {
-    const bool halves = IsRounded(request.args.precision) && request.layout == Layout::kImages && request.aligned;
+    const bool graph = request.layout == Layout::kImages && request.aligned;
     const ConvEpilogue wanted{.bias = request.bias, .relu = request.relu};
-    if (halves && wanted.any()) graph_ = GraphConv::Make(context, product_, wanted);
-    if (graph_ != nullptr) done_ = wanted;
-    if (halves && graph_ == nullptr) graph_ = GraphConv::Make(context, product_, {});
+    if (graph && IsRounded(product_.precision)) MakeGraph(context, HalfType(), wanted);
+    // As TF32, which holds them exactly.
+    if (graph && graph_ == nullptr && product_.precision != ProductPrecision::kFloat) {
+      MakeGraph(context, FactorType::kFloat, wanted);
+    }
     if (graph_ == nullptr) legacy_.emplace(context, product_);
   }
 
@@ -31,11 +33,8 @@ class ConvPlans::Plan {
   bool usable() const { return graph_ != nullptr || legacy_->usable(); }
   // What is done behind a forward pass without the caller.
   const ConvEpilogue& done() const { return done_; }
-  // What both factors are copied into.
-  FactorType factor_type() const {
-    if (graph_ == nullptr) return FactorType::kFloat;
-    return product_.precision == ProductPrecision::kBf16 ? FactorType::kBf16 : FactorType::kFloat16;
-  }
+  // What both factors are, or are copied into.
+  FactorType factor_type() const { return factor_type_; }
 
   // Forward: x, kernel, y. Input: dy, kernel, dx. Kernel: x, dy, dkernel.
   void Run(Context& context, const void* first, const void* second, const float* bias, float* out) const {
@@ -54,7 +53,18 @@ class ConvPlans::Plan {
             .precision = request.args.precision};
   }
 
+  FactorType HalfType() const {
+    return product_.precision == ProductPrecision::kBf16 ? FactorType::kBf16 : FactorType::kFloat16;
+  }
+  void MakeGraph(Context& context, FactorType type, const ConvEpilogue& wanted) {
+    if (wanted.any()) graph_ = GraphConv::Make(context, product_, type, wanted);
+    if (graph_ != nullptr) done_ = wanted;
+    if (graph_ == nullptr) graph_ = GraphConv::Make(context, product_, type, {});
+    if (graph_ != nullptr) factor_type_ = type;
+  }
+
   const ConvProduct product_;
+  FactorType factor_type_ = FactorType::kFloat;
   std::unique_ptr<GraphConv> graph_;
   std::optional<LegacyConv> legacy_;
   ConvEpilogue done_;
@@ -161,7 +171,7 @@ ConvEpilogue ForwardProduct(Context& context, ConvPlans& plans, const WindowArgs
                                                      .y = y.shape,
                                                      .bias = bias.data != nullptr,
                                                      .relu = relu,
-                                                     .aligned = Aligned(y) && Aligned(bias)});
+                                                     .aligned = Aligned(x) && Aligned(y) && Aligned(bias)});
   if (plan.usable()) {
     const void* const images = Images(context, plan, args, x);
     const void* const weights = Kernel(context, plan, args, x.layout, kernel);
@@ -205,7 +215,7 @@ void InputProduct(Context& context, ConvPlans& plans, const WindowArgs& args, co
                                                      .x = dx.shape,
                                                      .kernel = kernel.shape,
                                                      .y = dy.shape,
-                                                     .aligned = Aligned(dx)});
+                                                     .aligned = Aligned(dy) && Aligned(dx)});
   if (plan.usable()) {
     const void* const gradient = Rounded(context, args, plan.factor_type(), dy, Slot::kLeft);
     const void* const weights = Kernel(context, plan, args, dx.layout, kernel);
@@ -231,7 +241,8 @@ void KernelProduct(Context& context, ConvPlans& plans, const WindowArgs& args, c
                                                      .args = args,
                                                      .x = x.shape,
                                                      .kernel = dkernel.shape,
-                                                     .y = dy.shape});
+                                                     .y = dy.shape,
+                                                     .aligned = Aligned(x) && Aligned(dy)});
   if (plan.usable()) {
     const void* const images = Images(context, plan, args, x);
     const void* const gradient = Rounded(context, args, plan.factor_type(), dy, Slot::kRight);

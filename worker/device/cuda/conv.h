@@ -2,8 +2,8 @@
 // Convolution (see Device), by cuDNN where it has a deterministic algorithm that adds products as they are (no
 // transforms, which round differently from shape to shape), else by the kernels of conv_kernels.h. In kFloat no product
 // is rounded; in the other precisions factors are rounded first. Channels last, factors of 16 bits are multiplied as
-// such (conv_graph.h); where the library does not take them, and row-major, as TF32, which holds them exactly. What it
-// does not take channels last goes through the other layout.
+// such (conv_graph.h); where the library does not take them, and row-major, as TF32, which holds them exactly, with
+// what is behind a forward pass in the same kernel. What it does not take channels last goes through the other layout.
 #pragma once
 
 #include <cstdint>

@@ -50,6 +50,11 @@ class Setter {
   bool ok_ = true;
 };
 
+cudnnDataType_t TypeOf(FactorType type) {
+  if (type == FactorType::kFloat) return CUDNN_DATA_FLOAT;
+  return type == FactorType::kBf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
+}
+
 struct TensorPlace {
   int64_t name;
   cudnnDataType_t type;
@@ -119,6 +124,18 @@ PassNames NamesOf(ConvPass pass) {
           CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA};
 }
 
+// True: the engine is compiled while it is asked for.
+bool IsCompiledNow(Descriptor engine) {
+  std::array<cudnnBackendBehaviorNote_t, CUDNN_BEHAVIOR_NOTE_TYPE_COUNT> notes{};
+  int64_t count = 0;
+  if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                               static_cast<int64_t>(notes.size()), &count, notes.data()) != CUDNN_STATUS_SUCCESS) {
+    return true;
+  }
+  const auto end = notes.begin() + std::min(count, static_cast<int64_t>(notes.size()));
+  return std::find(notes.begin(), end, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != end;
+}
+
 // True: what the engine computes is decided by its inputs, and is a sum of the products in float.
 bool AddsProducts(Descriptor config, Descriptor engine) {
   int64_t count = 0;
@@ -128,7 +145,8 @@ bool AddsProducts(Descriptor config, Descriptor engine) {
   }
   std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes{};
   if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
-                               static_cast<int64_t>(notes.size()), &count, notes.data()) != CUDNN_STATUS_SUCCESS) {
+                               static_cast<int64_t>(notes.size()), &count, notes.data()) != CUDNN_STATUS_SUCCESS ||
+      count > static_cast<int64_t>(notes.size())) {
     return false;
   }
   const auto harmless = [](cudnnBackendNumericalNote_t note) {
@@ -139,9 +157,10 @@ bool AddsProducts(Descriptor config, Descriptor engine) {
 
 }  // namespace
 
-std::unique_ptr<GraphConv> GraphConv::Make(Context& context, const ConvProduct& product, const ConvEpilogue& epilogue) {
+std::unique_ptr<GraphConv> GraphConv::Make(Context& context, const ConvProduct& product, FactorType type,
+                                           const ConvEpilogue& epilogue) {
   std::unique_ptr<GraphConv> made(new GraphConv);
-  if (!made->Build(context, product, epilogue)) return nullptr;
+  if (!made->Build(context, product, type, epilogue)) return nullptr;
   return made;
 }
 
@@ -173,25 +192,26 @@ void GraphConv::Run(Context& context, const void* first, const void* second, con
   static_cast<void>(cudnnBackendDestroyDescriptor(pack));
 }
 
-bool GraphConv::Build(Context& context, const ConvProduct& product, const ConvEpilogue& epilogue) {
+bool GraphConv::Build(Context& context, const ConvProduct& product, FactorType type, const ConvEpilogue& epilogue) {
   has_bias_ = epilogue.bias;
-  const Descriptor graph = Operations(context, product, epilogue);
+  const Descriptor graph = Operations(context, product, type, epilogue);
   // By the library's own order, so that every run takes the same one; nothing is measured.
   return graph != nullptr &&
          (Choose(context, graph, CUDNN_HEUR_MODE_A) || Choose(context, graph, CUDNN_HEUR_MODE_FALLBACK));
 }
 
-Descriptor GraphConv::Operations(Context& context, const ConvProduct& product, const ConvEpilogue& epilogue) {
+Descriptor GraphConv::Operations(Context& context, const ConvProduct& product, FactorType type,
+                                 const ConvEpilogue& epilogue) {
   const ConvGeometry& g = product.geometry;
   const std::array<int64_t, 4> x_dims{g.rows, g.library_channels, g.size[0], g.size[1]};
   const std::array<int64_t, 4> k_dims{g.filters, product.depth(), g.window[0], g.window[1]};
   const std::array<int64_t, 4> y_dims{g.rows, g.filters, g.out[0], g.out[1]};
-  const cudnnDataType_t half = product.precision == ProductPrecision::kBf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
+  const cudnnDataType_t factor = TypeOf(type);
   const auto tensor = [&](const TensorPlace& place, const std::array<int64_t, 4>& dims) {
     return FinishTensor(New(CUDNN_BACKEND_TENSOR_DESCRIPTOR), place, dims);
   };
   // The product's own result.
-  const TensorPlace first{kFirst, half}, second{kSecond, half};
+  const TensorPlace first{kFirst, factor}, second{kSecond, factor};
   const TensorPlace result{epilogue.any() ? kProduct : kOut, CUDNN_DATA_FLOAT, epilogue.any()};
   const ConvPass pass = product.pass;
   const Descriptor x = tensor(pass == ConvPass::kInput ? result : first, x_dims);
@@ -250,7 +270,8 @@ bool GraphConv::Choose(Context& context, Descriptor graph, cudnnBackendHeurMode_
     return false;
   }
   const auto usable = [&](Descriptor config) {
-    return AddsProducts(config, New(CUDNN_BACKEND_ENGINE_DESCRIPTOR)) && Plan(context, config);
+    const Descriptor engine = New(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    return AddsProducts(config, engine) && !IsCompiledNow(engine) && Plan(context, config);
   };
   return std::any_of(configs.begin(), configs.begin() + std::min(count, kMostEngines), usable);
 }

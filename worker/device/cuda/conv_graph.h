@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A convolution channels last by cuDNN's graph interface: factors of 16 bits, products added in float and left as
-// floats, which cuDNN's own functions for convolutions cannot; bias and ReLU behind a forward pass in the same kernel.
+// A convolution channels last by cuDNN's graph interface: factors of 16 bits, or floats multiplied as TF32, products
+// added in float and left as floats; bias and ReLU behind a forward pass in the same kernel. cuDNN's own functions for
+// convolutions have neither 16 bits with a result of floats nor what is behind.
 #pragma once
 
 #include <cudnn.h>
@@ -11,6 +12,7 @@
 
 #include "worker/device/cuda/conv_product.h"
 #include "worker/device/cuda/cuda_context.h"
+#include "worker/device/cuda/images.h"
 
 namespace lockstep::cuda {
 
@@ -24,9 +26,11 @@ struct ConvEpilogue {
 // Of one device, and of one thread like it.
 class GraphConv {
  public:
-  // Null: cuDNN has no engine for it that is deterministic and adds the products as they are, in float. Asks the
-  // library, which may compile: not while the stream is recorded. The product's precision: kBf16 or kFloat16.
-  static std::unique_ptr<GraphConv> Make(Context& context, const ConvProduct& product, const ConvEpilogue& epilogue);
+  // Null: cuDNN has no engine for it that is deterministic, adds the products as they are, in float, and is compiled
+  // already: another takes seconds for each shape at a job's start. Asks the library: not while the stream is recorded.
+  // type: of both factors. The product's precision: not kFloat.
+  static std::unique_ptr<GraphConv> Make(Context& context, const ConvProduct& product, FactorType type,
+                                         const ConvEpilogue& epilogue);
   ~GraphConv();
   GraphConv(const GraphConv&) = delete;
   GraphConv& operator=(const GraphConv&) = delete;
@@ -36,8 +40,9 @@ class GraphConv {
 
  private:
   GraphConv() = default;
-  bool Build(Context& context, const ConvProduct& product, const ConvEpilogue& epilogue);
-  cudnnBackendDescriptor_t Operations(Context& context, const ConvProduct& product, const ConvEpilogue& epilogue);
+  bool Build(Context& context, const ConvProduct& product, FactorType type, const ConvEpilogue& epilogue);
+  cudnnBackendDescriptor_t Operations(Context& context, const ConvProduct& product, FactorType type,
+                                      const ConvEpilogue& epilogue);
   bool Choose(Context& context, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode);
   bool Plan(Context& context, cudnnBackendDescriptor_t config);
   // Owned by this object; null where the library has no memory for it.
