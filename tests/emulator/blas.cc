@@ -29,12 +29,26 @@ struct Product {
   void* bias = nullptr;
   uint8_t* mask = nullptr;
   int64_t mask_stride = 0;
+  cudaDataType bias_type = CUDA_R_32F;
+  cudaDataType scale_type = CUDA_R_32F;
+  cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
+};
+
+// What an algorithm may count on. The heuristic leaves it with the algorithm.
+struct Promise {
+  uint64_t workspace = 0;
+  uint32_t reductions = 0;
+  // Of the addresses of A, B, C and D.
+  uint32_t alignment[4] = {256, 256, 256, 256};
 };
 
 static_assert(sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t));
 static_assert(sizeof(Product) <= sizeof(cublasLtMatmulDescOpaque_t));
+static_assert(sizeof(Promise) <= sizeof(cublasLtMatmulPreferenceOpaque_t) &&
+              sizeof(Promise) <= sizeof(cublasLtMatmulAlgo_t));
 
 Layout& Of(cublasLtMatrixLayout_t layout) { return *reinterpret_cast<Layout*>(layout); }
+Promise& Of(cublasLtMatmulPreference_t preference) { return *reinterpret_cast<Promise*>(preference); }
 Product& Of(cublasLtMatmulDesc_t product) { return *reinterpret_cast<Product*>(product); }
 
 double At(const void* data, cudaDataType type, int64_t i) {
@@ -108,6 +122,15 @@ bool Supports(const Product& product, const Layout& d) {
   return !gradient || (d.rows % 7 != 0 && !counts.refuse_gradients);
 }
 
+// What an epilogue needs is there: a vector of the result's type, bits on sixteen bytes.
+bool Ready(const Product& product, const Layout& d) {
+  const bool masked = product.epilogue == CUBLASLT_EPILOGUE_DRELU || Has(product, CUBLASLT_EPILOGUE_RELU_AUX);
+  const bool vector = product.epilogue == CUBLASLT_EPILOGUE_BGRADA ||
+                      (product.epilogue != CUBLASLT_EPILOGUE_DRELU && Has(product, CUBLASLT_EPILOGUE_BIAS));
+  if (vector && (product.bias == nullptr || product.bias_type != d.type)) return false;
+  return !masked || (product.mask != nullptr && reinterpret_cast<uintptr_t>(product.mask) % 16 == 0);
+}
+
 }  // namespace
 
 extern "C" {
@@ -132,9 +155,10 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* product, cublasComputeType_t, cudaDataType_t) {
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* product, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
   *product = new cublasLtMatmulDescOpaque_t{};
-  new (*product) Product{};
+  new (*product) Product{.scale_type = scale, .compute = compute};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t product) {
@@ -144,63 +168,109 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t product) {
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t attribute,
                                               const void* value, size_t bytes) {
   Product& p = Of(product);
+  // Another size is refused.
+  const auto take = [&](auto& to) {
+    if (bytes != sizeof(to)) return CUBLAS_STATUS_INVALID_VALUE;
+    std::memcpy(&to, value, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+  };
   switch (attribute) {
     case CUBLASLT_MATMUL_DESC_TRANSA:
-      std::memcpy(&p.left, value, bytes);
-      break;
+      return take(p.left);
     case CUBLASLT_MATMUL_DESC_TRANSB:
-      std::memcpy(&p.right, value, bytes);
-      break;
+      return take(p.right);
     case CUBLASLT_MATMUL_DESC_EPILOGUE:
-      std::memcpy(&p.epilogue, value, bytes);
-      break;
+      return take(p.epilogue);
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
-      std::memcpy(&p.bias, value, bytes);
-      break;
+      return take(p.bias);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
+      return take(p.bias_type);
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
-      std::memcpy(&p.mask, value, bytes);
-      break;
+      return take(p.mask);
     case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
-      std::memcpy(&p.mask_stride, value, bytes);
-      break;
+      return take(p.mask_stride);
     default:
-      break;
+      return CUBLAS_STATUS_INVALID_VALUE;
   }
-  return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
   *preference = new cublasLtMatmulPreferenceOpaque_t{};
+  new (*preference) Promise{};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
   delete preference;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t,
-                                                    const void*, size_t) {
-  return CUBLAS_STATUS_SUCCESS;
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
+                                                    size_t bytes) {
+  Promise& p = Of(preference);
+  const auto take = [&](auto& to) {
+    if (bytes != sizeof(to)) return CUBLAS_STATUS_INVALID_VALUE;
+    std::memcpy(&to, value, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+  };
+  switch (attribute) {
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+      return take(p.workspace);
+    case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+      return take(p.reductions);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
+      return take(p.alignment[0]);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
+      return take(p.alignment[1]);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
+      return take(p.alignment[2]);
+    case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
+      return take(p.alignment[3]);
+    default:
+      return CUBLAS_STATUS_INVALID_VALUE;
+  }
 }
 
 // One algorithm, for what fits together.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t product, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
-                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t, int,
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int,
                                               cublasLtMatmulHeuristicResult_t results[], int* count) {
+  // What is chosen while a step is recorded was not chosen before: nothing says that it is the same.
+  if (lockstep::emulated::Capturing()) return CUBLAS_STATUS_EXECUTION_FAILED;
+  const bool doubles = Of(d).type == CUDA_R_64F;
+  // In the order of their bits, or of who is done first.
+  if ((Of(preference).reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (Of(product).scale_type != Of(d).type || (Of(product).compute == CUBLAS_COMPUTE_64F) != doubles ||
+      Of(a).type != Of(b).type || (Of(product).compute == CUBLAS_COMPUTE_32F_FAST_TF32 && Of(a).type != CUDA_R_32F)) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
   const bool left = Of(product).left == CUBLAS_OP_N, right = Of(product).right == CUBLAS_OP_N;
   const uint64_t m = left ? Of(a).rows : Of(a).cols, depth = left ? Of(a).cols : Of(a).rows;
   const uint64_t n = right ? Of(b).cols : Of(b).rows, other_depth = right ? Of(b).rows : Of(b).cols;
   const bool fits = m == Of(d).rows && n == Of(d).cols && depth == other_depth;
   *count = fits && Supports(Of(product), Of(d)) ? 1 : 0;
   results[0] = {};
+  std::memcpy(&results[0].algo, &Of(preference), sizeof(Promise));
   return *count == 1 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, const void* alpha, const void* a,
                               cublasLtMatrixLayout_t la, const void* b, cublasLtMatrixLayout_t lb, const void* beta,
                               const void* c, cublasLtMatrixLayout_t, void* d, cublasLtMatrixLayout_t ld,
-                              const cublasLtMatmulAlgo_t*, void*, size_t, cudaStream_t) {
+                              const cublasLtMatmulAlgo_t* algorithm, void* workspace, size_t bytes,
+                              cudaStream_t stream) {
+  lockstep::emulated::CheckStream(stream);
   if (c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
+  Promise promise;
+  std::memcpy(static_cast<void*>(&promise), algorithm, sizeof(promise));
+  const auto lies = [](const void* p, uint32_t boundary) { return reinterpret_cast<uintptr_t>(p) % boundary == 0; };
+  const void* const places[] = {a, b, c, d};
+  for (int i = 0; i < 4; ++i) {
+    if (!lies(places[i], promise.alignment[i])) return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  if (bytes < promise.workspace || !lies(workspace, 256) || !Ready(Of(product), Of(ld))) {
+    return CUBLAS_STATUS_INVALID_VALUE;
+  }
   // As of now: descriptions and factors are the caller's again on return.
   const auto multiply = [&]<typename T>(T* out) {
     Enqueue([product = Of(product), left = Of(la), right = Of(lb), result = Of(ld), a, b, out,

@@ -4,6 +4,8 @@
 #include <cuda_runtime_api.h>
 
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -20,6 +22,7 @@ using Works = std::vector<std::function<void()>>;
 
 // Streams are of one thread, and a thread has one.
 thread_local std::unique_ptr<Works> captured;
+thread_local cudaStream_t captured_stream = nullptr;
 std::atomic<int64_t> launches, nodes;
 
 Works* Of(cudaGraph_t graph) { return reinterpret_cast<Works*>(graph); }
@@ -39,6 +42,12 @@ void Enqueue(std::function<void()> work) {
 
 bool Capturing() { return captured != nullptr; }
 
+void CheckStream(cudaStream_t stream) {
+  if (captured == nullptr || stream == captured_stream) return;
+  std::fprintf(stderr, "emulated CUDA: work on another stream than the one that is captured\n");
+  std::abort();
+}
+
 GraphCounts CountGraphs() { return {launches, nodes}; }
 
 }  // namespace lockstep::emulated
@@ -47,13 +56,15 @@ using namespace lockstep::emulated;
 
 extern "C" {
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-  if (captured != nullptr) return cudaErrorIllegalState;
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  // The default stream cannot be captured.
+  if (captured != nullptr || stream == nullptr) return cudaErrorIllegalState;
+  captured_stream = stream;
   captured = std::make_unique<Works>();
   return cudaSuccess;
 }
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-  if (captured == nullptr) return cudaErrorIllegalState;
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  if (captured == nullptr || stream != captured_stream) return cudaErrorIllegalState;
   *graph = reinterpret_cast<cudaGraph_t>(captured.release());
   return cudaSuccess;
 }

@@ -40,6 +40,7 @@ bool Supports(cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t y) {
 template <typename Found, typename Algorithm>
 cudnnStatus_t List(cudnnConvolutionDescriptor_t conv, cudnnTensorDescriptor_t y, Algorithm fast, Algorithm ordered,
                    int* count, Found* found) {
+  if (lockstep::emulated::Capturing()) return CUDNN_STATUS_EXECUTION_FAILED;
   found[0] = {.algo = fast, .status = CUDNN_STATUS_SUCCESS, .determinism = CUDNN_NON_DETERMINISTIC};
   found[1] = {.algo = ordered,
               .status = Supports(conv, y) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED,

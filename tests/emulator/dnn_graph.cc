@@ -253,6 +253,10 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudn
   return CUDNN_STATUS_SUCCESS;
 }
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
+  // A plan may allocate and load kernels.
+  if (lockstep::emulated::Capturing() && Of(descriptor).type != CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR) {
+    return CUDNN_STATUS_EXECUTION_FAILED;
+  }
   if (!MayFinish(Of(descriptor))) return CUDNN_STATUS_NOT_SUPPORTED;
   Of(descriptor).finished = true;
   return CUDNN_STATUS_SUCCESS;

@@ -43,7 +43,10 @@ uint64_t Exchange(uint64_t value, int mask);
 bool AllOfWarp(bool value);
 // What emulate.py makes of <<<grid, block, shared, stream>>>.
 template <typename Kernel>
-void Launch(dim3 grid, dim3 block, size_t, cudaStream_t, const Kernel& kernel) {
+void Launch(dim3 grid, dim3 block, size_t, cudaStream_t stream, const Kernel& kernel) {
+  // A GPU's limit for the arguments, which are all that a kernel takes along.
+  static_assert(sizeof(Kernel) <= 4096);
+  CheckStream(stream);
   Enqueue([=] { Launch(grid, block, std::function<void()>(kernel)); });
 }
 

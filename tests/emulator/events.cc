@@ -4,10 +4,17 @@
 
 #include <chrono>
 
+#include "tests/emulator/capture.h"
+
+using lockstep::emulated::Capturing;
+using lockstep::emulated::CheckStream;
+
 // The toolkit's headers leave open what an event is.
 struct CUevent_st {
   bool timed = true;
   bool recorded = false;
+  // Newest in a capture: it stands for a node of a graph, and cannot be waited for.
+  bool captured = false;
   std::chrono::steady_clock::time_point time;
 };
 
@@ -22,18 +29,19 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (event == nullptr) return cudaErrorInvalidResourceHandle;
+  CheckStream(stream);
+  event->captured = Capturing();
   event->recorded = true;
   event->time = std::chrono::steady_clock::now();
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
-  return event == nullptr ? cudaErrorInvalidResourceHandle : cudaSuccess;
+  if (event == nullptr) return cudaErrorInvalidResourceHandle;
+  return event->captured ? cudaErrorCapturedEvent : cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return event == nullptr ? cudaErrorInvalidResourceHandle : cudaSuccess;
-}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) { return cudaEventQuery(event); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
   if (from == nullptr || to == nullptr || !from->timed || !to->timed || !from->recorded || !to->recorded) {
     return cudaErrorInvalidResourceHandle;
