@@ -9,7 +9,10 @@
 
 #ifdef __CUDACC__
 #define LOCKSTEP_HOST_DEVICE __host__ __device__
+// Before a template that calls what it is given, which may be a function of the host or of the device.
+#define LOCKSTEP_CALLS_EITHER _Pragma("nv_exec_check_disable")
 #else
+#define LOCKSTEP_CALLS_EITHER
 // Always inlined: a function that a translation unit with wider vector instructions left out of line
 // could be picked by the linker for all, and then run on a machine without them.
 #define LOCKSTEP_HOST_DEVICE __attribute__((always_inline))

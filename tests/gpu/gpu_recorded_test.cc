@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Steps that a GPU does by itself have the bits of those that go through the host, whatever happens in between.
+#include <array>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -7,6 +9,8 @@
 #include "gtest/gtest.h"
 #include "tests/gpu/gpu.h"
 #include "tests/unit/worker/trainer_fixture.h"
+#include "worker/device/step_recorder.h"
+#include "worker/nn/model.h"
 
 namespace lockstep {
 namespace {
@@ -103,6 +107,9 @@ INSTANTIATE_TEST_SUITE_P(
                                      {"batchNormalization": {}}, {"relu": {}},
                                      {"conv2d": {"filters": 8, "kernelSize": [1, 1], "activation": "relu"}},
                                      {"globalAveragePooling2d": {}}, {"dense": {"units": 2}}]}})"},
+        Case{"LayerByLayer", R"({"model": {"layers": [{"dense": {"units": 16, "activation": "gelu"}},
+                                                      {"dense": {"units": 2}}]}})"},
+        Case{"TwoShards", R"({"training": {"logical_shards": 2}})"},
         Case{"GradientNorm", R"({"metrics": [{"gradient_norm": {}}]})"}),
     [](const auto& p) { return p.param.name; });
 
@@ -159,6 +166,71 @@ TEST_F(GpuRecorded, AccumulatedStepsGoThroughTheHost) {
   const Outcome outcome = Train(1, "accumulated", options);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(outcome.result.recorded_steps, 0);
+}
+
+// A small network that computes a huge gradient of two equal samples: finite each, and infinite together.
+class HugeGradients {
+ public:
+  HugeGradients() {
+    v1::ModelSpec spec;
+    for (const int units : {4, 3}) spec.add_layers()->mutable_dense()->set_units(units);
+    Violations violations;
+    v1::LossSpec loss;
+    loss.mutable_sparse_categorical_crossentropy()->set_from_logits(true);
+    model_ = Model::Create(device_.get(), PlanModel(spec, Shape{2}, violations), loss, DType::kF32, 1).value();
+    // All is zero but the first layer's bias, so that each class has a third of the probability.
+    device_->Fill(model_->parameters(), 0);
+    for (const ParameterView& view : model_->parameter_views()) {
+      if (view.name != "dense/bias") continue;
+      device_->Fill({model_->parameters().as<float>() + view.offset, view.shape, DType::kF32}, 1);
+    }
+    for (Tensor& gradient : gradients_) gradient = Take(model_->parameters().shape, DType::kF32);
+    batch_ = {Take({1, 2}, DType::kF32), Take({1}, DType::kI32), 1};
+    stats_ = Take({model_->stats_width()}, DType::kF64);
+  }
+
+  // Steps that were done.
+  int64_t Run(bool add) {
+    const auto body = [this, add] {
+      for (const Tensor& gradient : gradients_) {
+        model_->ForwardBackward({.training = true}, batch_, 3.3e38, gradient, stats_, nullptr);
+      }
+      if (add) device_->Add(gradients_[1], gradients_[0], gradients_[1]);
+      if (recording_) device_->recorder()->Decide(stats_, {}, {}, gradients_[1]);
+      return absl::OkStatus();
+    };
+    recording_ = false;
+    EXPECT_TRUE(body().ok());
+    device_->Fill(stats_, 0);
+    recording_ = true;
+    StepRecorder& recorder = *device_->recorder();
+    EXPECT_TRUE(recorder.Record({.results = stats_.elements(), .body = body, .update = [](int64_t) {}}).ok());
+    EXPECT_TRUE(recorder.Start(0, 1).ok());
+    std::vector<double> results(static_cast<size_t>(stats_.elements()));
+    const absl::StatusOr<int64_t> done = recorder.Finish(results);
+    EXPECT_TRUE(done.ok()) << done.status();
+    return *done;
+  }
+
+ private:
+  Tensor Take(const Shape& shape, DType type) {
+    buffers_.push_back(device_->Allocate(static_cast<size_t>(shape.elements()) * SizeOf(type)).value());
+    return {buffers_.back()->data(), shape, type};
+  }
+
+  std::unique_ptr<Device> device_ = MakeGpu();
+  std::vector<std::unique_ptr<Buffer>> buffers_;
+  std::unique_ptr<Model> model_;
+  std::array<Tensor, 2> gradients_;
+  Batch batch_;
+  Tensor stats_;
+  bool recording_ = false;
+};
+
+TEST(GpuRecorder, LooksThroughASumOfFiniteGradients) {
+  HugeGradients huge;
+  EXPECT_EQ(huge.Run(false), 1);
+  EXPECT_EQ(huge.Run(true), 0);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "worker/device/dense_chain.h"
 
 namespace lockstep {
 
@@ -250,6 +251,20 @@ class StagedDevice final : public Device {
                     Tensor dprobabilities, Tensor sum) override {
     Do([&](Call& c) {
       device_->CrossEntropy(Sent(args, c), c(probabilities), c(targets), scale, c(dprobabilities), c(sum));
+    });
+  }
+  bool TakesDenseChain(const DenseChain& chain) const override { return device_->TakesDenseChain(chain); }
+  void RunDenseChain(const DenseChain& chain) override {
+    Do([&](Call& c) {
+      std::vector<ChainLayer> layers(chain.layers.begin(), chain.layers.end());
+      for (ChainLayer& l : layers) {
+        for (Tensor* t : {&l.kernel, &l.bias, &l.y, &l.dkernel, &l.dbias}) *t = c(*t);
+      }
+      DenseChain sent = chain;
+      sent.layers = layers;
+      sent.loss = Sent(chain.loss, c);
+      for (Tensor* t : {&sent.x, &sent.gradient, &sent.targets, &sent.loss_sum, &sent.hits}) *t = c(*t);
+      device_->RunDenseChain(sent);
     });
   }
   void ElementLoss(const ElementLossArgs& args, Tensor predictions, Tensor targets, double scale, Tensor dpredictions,

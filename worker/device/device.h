@@ -174,6 +174,8 @@ class Buffer {
   virtual size_t bytes() const = 0;
 };
 
+// worker/device/dense_chain.h
+struct DenseChain;
 // worker/device/step_recorder.h
 class StepRecorder;
 // worker/device/uploads.h
@@ -337,6 +339,14 @@ class Device {
   virtual void ScoreHistogram(Tensor outputs, OutputKind kind, Tensor targets, Tensor sums) = 0;
   // sums: [4], {(p - t)^2, |p - t|, t, t^2} of all outputs, in order. Both: [rows, n].
   virtual void SumErrors(Tensor predictions, Tensor targets, Tensor sums) = 0;
+
+  // True: RunDenseChain does this, which the shapes, the types and the kinds of the functions decide. The sums' order
+  // is that operation's own.
+  virtual bool TakesDenseChain(const DenseChain& chain) const {
+    static_cast<void>(chain);
+    return false;
+  }
+  virtual void RunDenseChain(const DenseChain& chain) { static_cast<void>(chain); }
 
   // One pass of the rule (update.h) over arrays of equal length. `state`: as many as the rule has. What
   // the rule does not change is read only.

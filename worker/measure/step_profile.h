@@ -70,9 +70,10 @@ struct ProfileOptions {
   int traced_steps = 0;
 };
 
-// Trains from initial weights, on `on`. Each layer's calls are enqueued one by one, as in a job that records no graph.
-// The spec is one that was checked; `data_roots` as the coordinator's. UNIMPLEMENTED where a layer needs the whole
-// batch at once; RESOURCE_EXHAUSTED where memory is short; INTERNAL where the device fails.
+// Trains from initial weights, on `on`. Each layer's calls are enqueued one by one, as in a job that records no graph,
+// also where such a job computes them at once (DenseChain). The spec is one that was checked; `data_roots` as the
+// coordinator's. UNIMPLEMENTED where a layer needs the whole batch at once; RESOURCE_EXHAUSTED where memory is short;
+// INTERNAL where the device fails.
 absl::StatusOr<StepProfile> ProfileStep(const lockstep::v1::JobSpec& spec, const std::vector<std::string>& data_roots,
                                         const MeasuredDevice& on, const ProfileOptions& options);
 

@@ -21,6 +21,8 @@ class Loss {
   // Adds the samples' losses to sum (kF64 [1]); overwrites doutput (null data: not wanted) with the
   // gradient of scale * (sum of the samples' losses). targets: kI32 [rows], or [rows, n] like output.
   virtual void Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor sum) = 0;
+  // Not null: Compute is Device::SoftmaxCrossEntropy with these.
+  virtual const CrossEntropyArgs* softmax_crossentropy() const { return nullptr; }
 };
 
 // The registry knows every kind of LossSpec.

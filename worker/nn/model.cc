@@ -9,6 +9,7 @@
 #include "common/status_macros.h"
 #include "worker/nn/graph.h"
 #include "worker/nn/initialize.h"
+#include "worker/nn/model_chain.h"
 
 namespace lockstep {
 
@@ -53,6 +54,7 @@ class ModelImpl final : public Model {
     }
     lanes_ = needs_whole_batch() ? std::max(1, shards) : 1;
     LOCKSTEP_RETURN_IF_ERROR(graph_.Build(*device_, plan, count, type_, precision_, max_rows, lanes_));
+    if (!needs_whole_batch()) chain_ = ModelChain::Find(plan_, graph_, *objective_, type_, precision_);
     if (fused) last_layer_ = MakeLayer(plan.layers.back());
     if (fused) LOCKSTEP_RETURN_IF_ERROR(Take(max_rows * plan.output.elements(), prediction_));
     shard_sums_.resize(static_cast<size_t>(lanes_ * whole_batch_width_));
@@ -85,13 +87,17 @@ class ModelImpl final : public Model {
     const Clock::time_point began = forward_seconds == nullptr ? Clock::time_point{} : Clock::now();
     const StepContext own = Own(context, context.first_row);
     graph_.Bind(0, batch.inputs);
+    PointGradients(gradient);
+    if (RunChain(batch, scale, gradient, stats)) {
+      if (context.watcher != nullptr) context.watcher->LayersDone(0);
+      return;
+    }
     for (Node& node : graph_.nodes) Forward(node, 0, own);
     ComputeLoss(0, batch, scale, stats);
     if (forward_seconds != nullptr) {
       device_->Synchronize();
       *forward_seconds += std::chrono::duration<double>(Clock::now() - began).count();
     }
-    PointGradients(gradient);
     int done = kNoLayer;
     for (size_t i = graph_.nodes.size(); i-- > 0;) {
       Backward(graph_.nodes[i], 0, own);
@@ -291,6 +297,12 @@ class ModelImpl final : public Model {
     if (observer_ != nullptr) observer_->Done(Pass::kLoss, static_cast<int>(plan_.layers.size()));
   }
 
+  // False: it is to be computed layer by layer.
+  bool RunChain(const Batch& batch, double scale, Tensor gradient, Tensor stats) {
+    if (chain_ == nullptr || (observer_ != nullptr && observer_->wants_each_layer())) return false;
+    return chain_->Run(*device_, {parameter_tensors_, gradient_tensors_}, batch, scale, gradient, stats);
+  }
+
   void PointGradients(const Tensor& gradient) {
     if (pointed_at_ == gradient.data) return;
     pointed_at_ = gradient.data;
@@ -355,6 +367,8 @@ class ModelImpl final : public Model {
   ModelPlan plan_;
   std::unique_ptr<Objective> objective_;
   Graph graph_;
+  // Null: the model is none.
+  std::unique_ptr<ModelChain> chain_;
   int lanes_ = 1;
   int64_t whole_batch_width_ = 0;
   std::vector<double> shard_sums_;

@@ -87,7 +87,7 @@ class Model {
   // Forward and backward of one micro-batch. Overwrites `gradient` (flat, like parameters()) with the
   // gradient of scale * (sum of the samples' losses), and adds the batch's sums to `stats`
   // (kF64 [stats_width()]). Rows 0: gradient is zero. `forward_seconds`, where not null, gets
-  // the seconds of the forward part added. Not where needs_whole_batch.
+  // the seconds of the forward part added, none where the device does all at once. Not where needs_whole_batch.
   virtual void ForwardBackward(const StepContext& context, const Batch& batch, double scale, Tensor gradient,
                                Tensor stats, double* forward_seconds) = 0;
   // The same for all of this rank's shards at once, as many as given to Create. The error is `sum`'s.

@@ -2,6 +2,7 @@
 // Watches a model at work, layer by layer: for measurements, and for a profiler that watches the process.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -17,6 +18,9 @@ class NodeObserver {
   // A layer's part of a pass has just been enqueued. `layer`: its index in the model's plan, with a function that was
   // fused into it; for the loss, how many layers there are.
   virtual void Done(Pass pass, int layer) = 0;
+  // False: layers that a device does at once (DenseChain) may stay so, and nobody is told of them. Else the model goes
+  // through them one by one, which has other bits.
+  virtual bool wants_each_layer() const { return true; }
 };
 
 // Several as one: told of a beginning in the order in which they were added, and of an end the other way round.
@@ -29,6 +33,9 @@ class NodeObservers final : public NodeObserver {
   }
   void Done(Pass pass, int layer) override {
     for (size_t i = all_.size(); i-- > 0;) all_[i]->Done(pass, layer);
+  }
+  bool wants_each_layer() const override {
+    return std::ranges::any_of(all_, [](const NodeObserver* observer) { return observer->wants_each_layer(); });
   }
 
  private:

@@ -65,6 +65,7 @@ Objective::Objective(const ModelPlan& model, const v1::LossSpec& loss_spec, cons
       entry.slot = width_;
       width_ += entry.metric->width();
       if (entry.metric->of_gradient()) gradient_slot_ = entry.slot;
+      if (entry.metric->top_k() == 1 && hits_slot_ < 0) hits_slot_ = entry.slot;
     }
     if (!counts) ordered_width_ = width_;
   }
@@ -73,6 +74,13 @@ Objective::Objective(const ModelPlan& model, const v1::LossSpec& loss_spec, cons
 void Objective::Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor sums) {
   loss_->Compute(device, output, targets, scale, doutput, Part(sums, 0, 1));
   for (const Entry& entry : entries_) {
+    entry.metric->Count(device, output, targets, Part(sums, entry.slot, entry.metric->width()));
+  }
+}
+
+void Objective::CountOthers(Device& device, Tensor output, Tensor targets, Tensor sums) {
+  for (const Entry& entry : entries_) {
+    if (entry.slot == hits_slot_) continue;
     entry.metric->Count(device, output, targets, Part(sums, entry.slot, entry.metric->width()));
   }
 }

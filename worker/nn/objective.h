@@ -42,6 +42,10 @@ class Objective {
 
   // Adds a batch to `sums` (kF64 [width]); see Loss::Compute.
   void Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor sums);
+  // For who computes the loss and the first metric of this kind by itself (DenseChain): the place in `sums` where the
+  // labels among the largest outputs are counted, or -1, and all other metrics.
+  int hits_slot() const { return hits_slot_; }
+  void CountOthers(Device& device, Tensor output, Tensor targets, Tensor sums);
   // True: AddGradientNorm is to be called with each step's norm.
   bool wants_gradient_norm() const { return gradient_slot_ >= 0; }
   void AddGradientNorm(double norm, std::span<double> sums) const;
@@ -64,6 +68,7 @@ class Objective {
   int width_ = 1;
   int ordered_width_ = 1;
   int gradient_slot_ = -1;
+  int hits_slot_ = -1;
 };
 
 }  // namespace lockstep

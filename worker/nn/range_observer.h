@@ -23,6 +23,8 @@ class RangeObserver final : public NodeObserver {
 
   void Begin(Pass pass, int layer) override { marker_->Begin(Name(pass, static_cast<size_t>(layer))); }
   void Done(Pass, int) override { marker_->End(); }
+  // A profiler must not change what is computed.
+  bool wants_each_layer() const override { return false; }
 
  private:
   const char* Name(Pass pass, size_t layer) const {

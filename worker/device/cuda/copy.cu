@@ -117,6 +117,7 @@ void Fill(Context& context, Tensor out, double value) {
 }
 
 void Add(Context& context, Tensor a, Tensor b, Tensor out) {
+  if (out.data == context.recording.looked_through) context.recording.looked_through = nullptr;
   VisitReal(out.type, [&]<typename T>(T) {
     ForEach(context, out.elements(), AddOp<T>{a.as<T>(), b.as<T>(), out.as<T>()});
   });

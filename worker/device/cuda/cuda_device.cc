@@ -13,6 +13,7 @@
 #include "worker/device/cuda/copy.h"
 #include "worker/device/cuda/cuda_context.h"
 #include "worker/device/cuda/cuda_info.h"
+#include "worker/device/cuda/dense_chain.h"
 #include "worker/device/cuda/gemm.h"
 #include "worker/device/cuda/images.h"
 #include "worker/device/cuda/losses.h"
@@ -243,6 +244,9 @@ class CudaDevice final : public Device {
   void SumErrors(Tensor predictions, Tensor targets, Tensor sums) override {
     cuda::SumErrors(context_, predictions, targets, sums);
   }
+
+  bool TakesDenseChain(const DenseChain& chain) const override { return cuda::TakesDenseChain(chain); }
+  void RunDenseChain(const DenseChain& chain) override { cuda::RunDenseChain(context_, chain); }
 
   void ApplyUpdate(UpdateRule rule, const UpdateArgs& args, Tensor w, Tensor gradient,
                    std::span<const Tensor> state) override {

@@ -38,6 +38,8 @@ struct Recording {
   // The next call of ApplyUpdate behind Decide.
   int64_t next_update = 0;
   UpdateTable updates;
+  // Memory of a gradient whose maker has told the cursor of what is not finite in it. Add makes another one of it.
+  const void* looked_through = nullptr;
   // Not null: only arguments of ApplyUpdate are wanted, which go here, `updates.calls` of them at most.
   UpdateArgs* collected = nullptr;
 

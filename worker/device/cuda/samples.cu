@@ -145,7 +145,7 @@ void GatherSamples(Context& context, const SampleTable& table, int64_t first, Te
 }
 
 void Decide(Context& context, Tensor sums, Tensor extra, Tensor flag, Tensor gradient, double* results) {
-  if (flag.data == nullptr) {
+  if (flag.data == nullptr && gradient.data != context.recording.looked_through) {
     ForEach(context, gradient.elements(), LookOp{gradient.as<float>(), context.recording.cursor});
   }
   const int64_t extra_width = extra.data == nullptr ? 0 : extra.elements();

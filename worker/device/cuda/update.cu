@@ -54,17 +54,13 @@ __device__ void UpdateOne(const Math& math, T decay, T& w, T& g, T& s0, T& s1, T
   if constexpr (Math::kStates == 3) math(w, g, s0, s1, s2);
 }
 
-// Packs of Width elements, `packs` of them. The functor is made here, since it may read norms, which lie on the device.
-template <bool kDecays, typename T, int Width, typename Math>
-__global__ void UpdateKernel(UpdateCall call, UpdateArrays<T> arrays, int64_t packs) {
+// Elements from `first` on, `packs` times Width of them.
+template <bool kDecays, int Width, typename T, typename Math>
+__device__ void UpdatePacks(const Math& math, T decay, const UpdateArrays<T>& arrays, int64_t first, int64_t packs) {
   using P = Pack<T, Width>;
-  if (call.Halted()) return;
-  const UpdateArgs& args = call.Args();
-  const Math math(args);
-  const T decay = static_cast<T>(args.decay);
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < packs; i += step) {
-    const int64_t at = i * Width;
+    const int64_t at = first + i * Width;
     P w = P::Load(arrays.w + at), g = P::Load(arrays.g + at);
     P states[kMaxUpdateStates];
 #pragma unroll
@@ -80,34 +76,29 @@ __global__ void UpdateKernel(UpdateCall call, UpdateArrays<T> arrays, int64_t pa
   }
 }
 
+// All n elements, the first ones in packs. The functor is made here, since it may read norms, which lie on the device.
+template <bool kDecays, typename T, typename Math>
+__global__ void UpdateKernel(UpdateCall call, UpdateArrays<T> arrays, int64_t packs, int64_t n) {
+  constexpr int kWidth = kPackWidth<T>;
+  if (call.Halted()) return;
+  const UpdateArgs& args = call.Args();
+  const Math math(args);
+  const T decay = static_cast<T>(args.decay);
+  UpdatePacks<kDecays, kWidth>(math, decay, arrays, 0, packs);
+  UpdatePacks<kDecays, 1>(math, decay, arrays, packs * kWidth, n - packs * kWidth);
+}
+
 template <typename T>
 bool OnPacks(const UpdateArrays<T>& arrays) {
   const auto fits = [](const T* p) { return reinterpret_cast<uintptr_t>(p) % sizeof(Pack<T, kPackWidth<T>>) == 0; };
   return fits(arrays.w) && fits(arrays.g) && std::all_of(std::begin(arrays.state), std::end(arrays.state), fits);
 }
 
-template <typename T>
-void Advance(UpdateArrays<T>& arrays, int64_t n) {
-  arrays.w += n;
-  arrays.g += n;
-  for (T*& state : arrays.state) {
-    if (state != nullptr) state += n;
-  }
-}
-
 template <bool kDecays, typename T, typename Math>
-void Run(Context& context, const UpdateCall& call, UpdateArrays<T> arrays, int64_t n) {
-  constexpr int kWidth = kPackWidth<T>;
-  const int64_t packs = OnPacks(arrays) ? n / kWidth : 0;
-  if (packs > 0) {
-    UpdateKernel<kDecays, T, kWidth, Math>
-        <<<BlocksFor(context, packs), kThreads, 0, context.stream>>>(call, arrays, packs);
-    LOCKSTEP_CUDA_CHECK_LAUNCH(context);
-    Advance(arrays, packs * kWidth);
-  }
-  const int64_t rest = n - packs * kWidth;
-  if (rest == 0) return;
-  UpdateKernel<kDecays, T, 1, Math><<<BlocksFor(context, rest), kThreads, 0, context.stream>>>(call, arrays, rest);
+void Run(Context& context, const UpdateCall& call, const UpdateArrays<T>& arrays, int64_t n) {
+  const int64_t packs = OnPacks(arrays) ? n / kPackWidth<T> : 0;
+  UpdateKernel<kDecays, T, Math>
+      <<<BlocksFor(context, packs > 0 ? packs : n), kThreads, 0, context.stream>>>(call, arrays, packs, n);
   LOCKSTEP_CUDA_CHECK_LAUNCH(context);
 }
 

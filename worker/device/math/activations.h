@@ -254,8 +254,9 @@ struct SoftplusMath {
 };
 
 // Calls visit(Math{...}) for the function.
+LOCKSTEP_CALLS_EITHER
 template <typename Visit>
-void VisitActivation(const ActivationArgs& args, Visit visit) {
+LOCKSTEP_HOST_DEVICE inline void VisitActivation(const ActivationArgs& args, Visit visit) {
   switch (args.kind) {
     case Activation::kLinear:
       return visit(LinearMath{});

@@ -33,6 +33,7 @@ class Crossentropy final : public Loss {
       device.CrossEntropy(args_, output, targets, scale, doutput, sum);
     }
   }
+  const CrossEntropyArgs* softmax_crossentropy() const override { return from_logits_ ? &args_ : nullptr; }
 
  private:
   bool from_logits_;

@@ -19,6 +19,7 @@ class TopK final : public Metric {
   void Count(Device& device, Tensor outputs, Tensor targets, Tensor sums) override {
     device.CountTopK(outputs, targets, k_, sums);
   }
+  int top_k() const override { return k_; }
   void Evaluate(const double* sums, int64_t rows, MetricResult& result) const override {
     result.value = sums[0] / static_cast<double>(rows);
   }

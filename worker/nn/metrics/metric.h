@@ -34,6 +34,8 @@ class Metric {
   // Adds a batch to `sums` (kF64 [width]). outputs: the model's last ones, [rows, n]; targets: kI32
   // [rows], or [rows, n] like the outputs.
   virtual void Count(Device& device, Tensor outputs, Tensor targets, Tensor sums) = 0;
+  // Not 0: Count is Device::CountTopK with this k.
+  virtual int top_k() const { return 0; }
   // True: the trainer adds each step's norm and 1 to the two sums, and Count does nothing.
   virtual bool of_gradient() const { return false; }
   // Fills in value and matrix from the sums over `rows` samples, at least 1.
