@@ -99,7 +99,8 @@ TEST_P(DenseChainTest, AgreesWithItsLayersInDouble) {
   const double tolerance = Tolerance(DType::kF32, GetParam().inputs);
   for (int i = 0; i < chain.model->stats_width(); ++i) {
     const double want = Arrays::Get(layers.stats, i);
-    EXPECT_LE(RelativeError(Arrays::Get(chain.stats, i), want, std::max(1.0, std::abs(want))), tolerance) << "sum " << i;
+    EXPECT_LE(RelativeError(Arrays::Get(chain.stats, i), want, std::max(1.0, std::abs(want))), tolerance)
+        << "sum " << i;
   }
   double largest = 0;
   for (int64_t i = 0; i < layers.gradient.elements(); ++i) {

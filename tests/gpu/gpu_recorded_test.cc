@@ -70,15 +70,6 @@ class GpuRecorded : public TrainerTest {
       EXPECT_EQ(DigestsOf(recorded), DigestsOf(plain));
     }
   }
-  static std::vector<std::string> DigestsOf(const Outcome& outcome) {
-    std::vector<std::string> digests;
-    for (const v1::SessionRequest& report : outcome.reports) {
-      for (const v1::StepDigest& digest : report.commit_steps().digests()) {
-        digests.push_back(std::to_string(digest.step()) + " " + digest.digest());
-      }
-    }
-    return digests;
-  }
 };
 
 struct Case {

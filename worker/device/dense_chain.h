@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DenseChain: all that a step computes of a small network of dense layers, as one operation. One by one its products take
-// less time than a GPU takes to begin them.
+// DenseChain: all that a step computes of a small network of dense layers, as one operation. One by one its products
+// take less time than a GPU takes to begin them.
 #pragma once
 
 #include <span>

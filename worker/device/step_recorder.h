@@ -4,6 +4,7 @@
 // samples are gathered, and which random numbers are drawn. The bits are those of the recorded calls.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -38,6 +39,10 @@ struct RecordedStep {
   std::function<absl::Status()> body;
   // What comes behind it: calls of a step whose arguments depend on it, which only those of ApplyUpdate may do.
   std::function<void(int64_t step)> update;
+  // A run brings this to the host as it is each time that a multiple of `keep_every` of all steps is done, but for the
+  // run's last step. 0: nothing.
+  Tensor kept;
+  int64_t keep_every = 0;
 };
 
 // Of the device's thread. After an error of the device (Device::status) nothing of it may be used.
@@ -56,6 +61,8 @@ class StepRecorder {
   virtual void Forget() = 0;
   // The most steps of one run; known once something was recorded.
   virtual int64_t max_steps() const = 0;
+  // How many times a run may bring RecordedStep::kept; as max_steps.
+  virtual int64_t max_kept() const = 0;
 
   // Inside `body`:
   //
@@ -68,7 +75,8 @@ class StepRecorder {
   // change nothing, in this step and the ones behind it.
   virtual void Decide(Tensor sums, Tensor extra, Tensor flag, Tensor gradient) = 0;
 
-  // Begins a run of steps [first, first + count), 1 to max_steps of them, where ready. `update` is called for each, in
+  // Begins a run of steps [first, first + count), 1 to max_steps of them, where ready, with at most max_kept places to
+  // keep something. `update` is called for each, in
   // order, for the arguments of its updates. One run at a time.
   virtual absl::Status Start(int64_t first, int64_t count) = 0;
   // Whether the run is over; never waits.
@@ -76,6 +84,8 @@ class StepRecorder {
   // Waits for it. results: [count, RecordedStep::results]. Returns how many steps were done, fewer than `count` where
   // the run halted: the next one has changed nothing.
   virtual absl::StatusOr<int64_t> Finish(std::span<double> results) = 0;
+  // Then: what was kept for the i-th time in this run, until the next one. Of steps that were not done it says nothing.
+  virtual std::span<const std::byte> kept(int64_t i) const = 0;
 };
 
 }  // namespace lockstep

@@ -53,10 +53,24 @@ absl::Status RecordedSteps::Prepare(int64_t step, double loss_scale) {
                                                   parts_.optimizer->Step(*parts_.device, parts_.model->parameters(),
                                                                          Flat(parts_.reducer->sum()), parts_.rate(at),
                                                                          at);
-                                                }}));
+                                                },
+                                            .kept = parts_.model->parameters(),
+                                            .keep_every = parts_.keep_every}));
   recorded_scale_ = loss_scale;
   results_.resize(static_cast<size_t>(recorder.max_steps()) * (scalars_ + 1));
   return absl::OkStatus();
+}
+
+int64_t RecordedSteps::MaxSteps(int64_t step) const {
+  const StepRecorder& recorder = *parts_.device->recorder();
+  // What comes behind the last step is not kept.
+  const int64_t until_full = (recorder.max_kept() + 1) * parts_.keep_every - step % parts_.keep_every;
+  return std::min(recorder.max_steps(), until_full);
+}
+
+std::span<const std::byte> RecordedSteps::parameters(int64_t i) const {
+  return parts_.device->recorder()->kept((first_step_ + i + 1) / parts_.keep_every - first_step_ / parts_.keep_every -
+                                         1);
 }
 
 absl::Status RecordedSteps::Shard(int64_t step, int shard, double scale) {
@@ -105,6 +119,7 @@ absl::Status RecordedSteps::Start(int64_t step, int64_t count, std::span<const d
     if (!parts_.alone) parts_.device->CopyFromHost(wishes_.data, wished_.data(), wishes_.bytes());
   }
   parts_.device->Fill(Sums(), 0);
+  first_step_ = step;
   return parts_.device->recorder()->Start(step, count);
 }
 

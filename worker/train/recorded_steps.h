@@ -5,6 +5,7 @@
 // way.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -40,6 +41,8 @@ struct RecordedParts {
   // There are no other ranks to hear of them.
   bool alone = false;
   uint64_t seed = 0;
+  // The parameters are brought to the host after each multiple of so many steps.
+  int64_t keep_every = 1;
   // The learning rate of a step.
   std::function<double(int64_t step)> rate;
 };
@@ -57,7 +60,8 @@ class RecordedSteps {
   // Records, where nothing is recorded that still holds, or the loss scale is another. Every shape of a step was
   // computed before. Errors: StepRecorder::Record.
   absl::Status Prepare(int64_t step, double loss_scale);
-  int64_t max_steps() const { return parts_.device->recorder()->max_steps(); }
+  // The most steps of a run from this one on.
+  int64_t MaxSteps(int64_t step) const;
   // Begins steps [step, step + count). wishes: what this rank adds to the sums, as many as in RecordedParts.
   absl::Status Start(int64_t step, int64_t count, std::span<const double> wishes);
   // See StepRecorder.
@@ -70,6 +74,8 @@ class RecordedSteps {
     return parts_.alone ? wished_ : Row(i).subspan(scalars_ - wished_.size(), wished_.size());
   }
   double squares(int64_t i) const { return Row(i)[scalars_]; }
+  // The parameters behind the i-th step, where they were kept.
+  std::span<const std::byte> parameters(int64_t i) const;
 
  private:
   explicit RecordedSteps(RecordedParts parts);
@@ -92,6 +98,8 @@ class RecordedSteps {
   std::vector<double> wished_;
   std::vector<double> results_;
   std::optional<double> recorded_scale_;
+  // Of the newest run.
+  int64_t first_step_ = 0;
 };
 
 }  // namespace lockstep

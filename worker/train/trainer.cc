@@ -363,7 +363,7 @@ absl::Status Trainer::AfterStep(int64_t step) {
   const bool ends_epoch = step_plan_.At(step - 1).ends_epoch;
   // Silent damage, for tests of what finds it.
   if (!HitFailpoint(failpoints_, "memory.flip").ok()) FlipBit();
-  if (step % digest_interval_ == 0 || ends_epoch || step == total) AddDigest(step);
+  if (step % digest_interval_ == 0 || ends_epoch || step == total) AddDigest(step, Digest());
   const bool last = stop_ || step == total;
   if (ends_epoch || last || (timed_ && reporter_.Due(50 * keeper_->snapshot_seconds()))) {
     LOCKSTEP_RETURN_IF_ERROR(Commit(step, last));

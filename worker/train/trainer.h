@@ -116,7 +116,7 @@ class Trainer {
   // Waits for leases, and does up to `count` steps.
   absl::StatusOr<int64_t> RunRecorded(int64_t step, int64_t count);
   // A run of `done` steps is over.
-  void Account(int64_t done, double seconds);
+  void Account(int64_t first, int64_t done, double seconds);
   absl::Status ComputeShard(int64_t step, const StepPlace& place, int shard, StepSeconds& seconds);
   absl::Status MakeReducer(int64_t elements, int scalars);
   void LoadInitialWeights();
@@ -157,7 +157,7 @@ class Trainer {
   // The step up to which `step` steps' newest checkpoint is due.
   int64_t CheckpointStep(int64_t step) const;
   int64_t CheckpointInterval() const;
-  void AddDigest(int64_t step);
+  void AddDigest(int64_t step, std::string digest);
   std::string Digest();
   // Changes a bit of the parameters.
   void FlipBit();

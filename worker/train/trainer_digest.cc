@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is said of the parameters' bits.
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "worker/train/trainer.h"
@@ -28,10 +30,10 @@ void Trainer::FlipBit() {
   device_->CopyFromHost(at, &word, sizeof(word));
 }
 
-void Trainer::AddDigest(int64_t step) {
-  v1::StepDigest& digest = *digests_.Add();
-  digest.set_step(step);
-  digest.set_digest(Digest());
+void Trainer::AddDigest(int64_t step, std::string digest) {
+  v1::StepDigest& added = *digests_.Add();
+  added.set_step(step);
+  added.set_digest(std::move(digest));
 }
 
 }  // namespace lockstep

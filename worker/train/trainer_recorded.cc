@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/digest.h"
 #include "common/status_macros.h"
 #include "worker/train/trainer.h"
 
@@ -41,6 +42,7 @@ absl::Status Trainer::PrepareRecordedSteps() {
                              .wishes = kWishes,
                              .alone = communicator_->size() == 1,
                              .seed = config_.spec.seed(),
+                             .keep_every = digest_interval_,
                              .rate = [this](int64_t step) { return Rate(step); }});
   if (!recorded.ok()) return recorded.status();
   recorded_ = std::move(*recorded);
@@ -56,7 +58,7 @@ int64_t Trainer::RecordableSteps(int64_t step) const {
   const int64_t per_epoch = step_plan_.steps_per_epoch();
   const int64_t whole = per_epoch - (step_plan_.At(per_epoch - 1).rows == batch ? 0 : 1);
   int64_t count = std::min(config_.plan.total_steps - step, whole - step % per_epoch);
-  count = std::min({count, Until(step, digest_interval_), Until(step, kTimedInterval)});
+  count = std::min(count, Until(step, kTimedInterval));
   count = std::min(count, Until(step, CheckpointInterval()));
   if (loss_scale_) count = std::min(count, loss_scale_->StepsUntilGrowth(loss_scale_state()));
   const double seconds = all_recorded_step_seconds_ / communicator_->size();
@@ -67,7 +69,7 @@ int64_t Trainer::RecordableSteps(int64_t step) const {
 absl::StatusOr<int64_t> Trainer::RunRecorded(int64_t step, int64_t count) {
   const ScopedRange range(config_.ranges, "recorded steps");
   LOCKSTEP_RETURN_IF_ERROR(recorded_->Prepare(step, CurrentLossScale()));
-  count = std::min(count, recorded_->max_steps());
+  count = std::min(count, recorded_->MaxSteps(step));
   for (int64_t i = 0; i < count; ++i) {
     LOCKSTEP_RETURN_IF_ERROR(link_->AwaitLease(step + i));
     // Alone it can stop at once; several must all do the same steps.
@@ -79,11 +81,11 @@ absl::StatusOr<int64_t> Trainer::RunRecorded(int64_t step, int64_t count) {
   LOCKSTEP_ASSIGN_OR_RETURN(const int64_t done, recorded_->Finish());
   train_sampler_->Skip(done * (owned_.end - owned_.first));
   if (done < count) halted_step_ = step + done;
-  Account(done, Seconds() - began);
+  Account(step, done, Seconds() - began);
   return done;
 }
 
-void Trainer::Account(int64_t done, double seconds) {
+void Trainer::Account(int64_t first, int64_t done, double seconds) {
   if (done == 0) return;
   const int64_t rows = config_.spec.training().batch_size();
   for (int64_t i = 0; i < done; ++i) {
@@ -94,6 +96,9 @@ void Trainer::Account(int64_t done, double seconds) {
     }
     if (loss_scale_) loss_scale_->Observe(true, loss_scale_state());
     reporter_.AddStep(step_sums_, rows, nullptr, state_);
+    const int64_t behind = first + i + 1;
+    // The last one's are still there.
+    if (i + 1 < done && behind % digest_interval_ == 0) AddDigest(behind, FastDigest(recorded_->parameters(i)));
   }
   TakeWishes(recorded_->wishes(done - 1));
   reporter_.AddRun(seconds, done);

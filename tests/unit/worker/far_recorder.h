@@ -3,7 +3,9 @@
 // steps, so all rules of StepRecorder hold but the one that nothing is called.
 #pragma once
 
+#include <atomic>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -17,8 +19,12 @@ namespace lockstep {
 class FarRecorder final : public StepRecorder {
  public:
   static constexpr int64_t kMaxSteps = 16;
+  static constexpr int64_t kMaxKept = 2;
 
   explicit FarRecorder(Device* device) : device_(device) {}
+
+  // Runs of all recorders so far.
+  inline static std::atomic<int64_t> runs = 0;
 
   // True: what changes more than the running step is to do nothing.
   bool halted() const { return halted_ && decided_; }
@@ -35,6 +41,7 @@ class FarRecorder final : public StepRecorder {
   bool ready() const override { return recorded_; }
   void Forget() override { recorded_ = false; }
   int64_t max_steps() const override { return kMaxSteps; }
+  int64_t max_kept() const override { return kMaxKept; }
 
   void GatherSamples(const SampleTable& table, int64_t first, Tensor inputs, Tensor targets) override {
     const int64_t epoch = now_ / table.steps_per_epoch, rows = inputs.shape[0];
@@ -77,7 +84,9 @@ class FarRecorder final : public StepRecorder {
 
   absl::Status Start(int64_t first, int64_t count) override {
     if (!recorded_ || count < 1 || count > kMaxSteps) return absl::FailedPreconditionError("no run of this kind");
+    ++runs;
     results_.clear();
+    kept_.clear();
     halted_ = false;
     running_ = true;
     absl::Status status;
@@ -85,7 +94,9 @@ class FarRecorder final : public StepRecorder {
       decided_ = false;
       status = step_.body();
       if (status.ok()) step_.update(now_);
+      if (now_ + 1 < first + count) Keep();
     }
+    if (kept_.size() > kMaxKept) return absl::FailedPreconditionError("too much is to be kept");
     running_ = halted_ = decided_ = false;
     return status;
   }
@@ -94,8 +105,15 @@ class FarRecorder final : public StepRecorder {
     std::copy(results_.begin(), results_.end(), results.begin());
     return static_cast<int64_t>(results_.size()) / step_.results;
   }
+  std::span<const std::byte> kept(int64_t i) const override { return kept_[static_cast<size_t>(i)]; }
 
  private:
+  void Keep() {
+    if (step_.keep_every == 0 || (now_ + 1) % step_.keep_every != 0) return;
+    kept_.emplace_back(step_.kept.bytes());
+    device_->CopyToHost(kept_.back().data(), step_.kept.data, step_.kept.bytes());
+  }
+
   Device* device_;
   RecordedStep step_;
   bool recorded_ = false;
@@ -104,6 +122,7 @@ class FarRecorder final : public StepRecorder {
   bool decided_ = false;
   int64_t now_ = 0;
   std::vector<double> results_;
+  std::vector<std::vector<std::byte>> kept_;
 };
 
 }  // namespace lockstep

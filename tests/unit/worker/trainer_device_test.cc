@@ -57,6 +57,18 @@ TEST_F(FarTrainerTest, TrainsTheSameBitsWithAnyNumberOfRanks) {
   for (const int ranks : {1, 2, 3, 4}) ExpectAlike(BlobSpec(), ranks);
 }
 
+TEST_F(FarTrainerTest, ARunGoesOnBehindADigest) {
+  v1::JobSpec spec = BlobSpec();
+  spec.mutable_training()->set_digest_interval_steps(5);
+  const Outcome near = Train(1, "near", {.spec = spec});
+  const int64_t before = FarRecorder::runs;
+  const Outcome far = TrainFar(1, "far", {.spec = spec});
+  ASSERT_TRUE(far.status.ok()) << far.status;
+  EXPECT_EQ(DigestsOf(far), DigestsOf(near));
+  // Up to three times five steps, where no epoch ends.
+  EXPECT_GT(far.result.recorded_steps, 7 * (FarRecorder::runs - before));
+}
+
 // With a reducer on the device, as many as are `made`; `told` counts what backward said.
 TrainOptions OnTheDevice(std::atomic<int>& made, std::atomic<int>& fastest, std::atomic<int>& told) {
   TrainOptions options;

@@ -260,6 +260,16 @@ class TrainerTest : public ::testing::Test {
     }
     return epochs;
   }
+  // "<step> <digest>", as they were reported.
+  static std::vector<std::string> DigestsOf(const Outcome& outcome) {
+    std::vector<std::string> digests;
+    for (const v1::SessionRequest& report : outcome.reports) {
+      for (const v1::StepDigest& digest : report.commit_steps().digests()) {
+        digests.push_back(std::to_string(digest.step()) + " " + digest.digest());
+      }
+    }
+    return digests;
+  }
   static std::vector<v1::Warning> Warnings(const Outcome& outcome) {
     std::vector<v1::Warning> warnings;
     for (const v1::SessionRequest& report : outcome.reports) {

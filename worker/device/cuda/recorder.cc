@@ -13,9 +13,11 @@ namespace lockstep::cuda {
 
 namespace {
 
-constexpr int64_t kMaxSteps = 256;
+constexpr int64_t kMaxSteps = 1024;
 // Of the arguments of a run's updates.
 constexpr int64_t kMaxUpdateBytes = int64_t{16} << 20;
+// Of what runs keep, where it is small: else they end where there is something to keep.
+constexpr size_t kMaxKeptBytes = size_t{16} << 20;
 // A graph of several steps has no more than so many operations, nor so many steps: enough that its launch costs little.
 constexpr size_t kMaxNodes = 2048;
 constexpr int64_t kMaxStepsOfGraph = 16;
@@ -51,15 +53,21 @@ void Recorder::FreeMemory() {
   static_cast<void>(cudaFree(std::exchange(updates_, nullptr)));
   static_cast<void>(cudaFreeHost(std::exchange(host_progress_, nullptr)));
   static_cast<void>(cudaFreeHost(std::exchange(host_updates_, nullptr)));
+  static_cast<void>(cudaFreeHost(std::exchange(host_kept_, nullptr)));
   if (over_ != nullptr) static_cast<void>(cudaEventDestroy(std::exchange(over_, nullptr)));
   memory_results_ = memory_updates_ = -1;
 }
 
 absl::Status Recorder::TakeMemory() {
-  if (memory_results_ == step_.results && memory_updates_ == updates_per_step_) return absl::OkStatus();
+  const size_t kept = step_.keep_every > 0 ? step_.kept.bytes() : 0;
+  if (memory_results_ == step_.results && memory_updates_ == updates_per_step_ && memory_kept_ == kept) {
+    return absl::OkStatus();
+  }
   FreeMemory();
   const auto row = std::max<int64_t>(1, updates_per_step_ * static_cast<int64_t>(sizeof(UpdateArgs)));
   max_steps_ = std::clamp<int64_t>(kMaxUpdateBytes / row, 1, kMaxSteps);
+  max_kept_ = kept == 0 ? 0 : std::min(max_steps_ / step_.keep_every, static_cast<int64_t>(kMaxKeptBytes / kept));
+  const size_t all_kept = static_cast<size_t>(max_kept_) * kept;
   const size_t progress = kCursorBytes + static_cast<size_t>(max_steps_ * step_.results) * sizeof(double);
   const auto updates = static_cast<size_t>(max_steps_ * row);
   const auto take = [](cudaError_t (*allocate)(void**, size_t), size_t bytes, auto*& to) {
@@ -72,15 +80,17 @@ absl::Status Recorder::TakeMemory() {
   const auto on_host = [](void** data, size_t bytes) { return cudaMallocHost(data, bytes); };
   if (!LOCKSTEP_CUDA_CHECK(context_, cudaEventCreateWithFlags(&over_, cudaEventDisableTiming))) return status();
   if (!take(on_gpu, progress, progress_) || !take(on_gpu, updates, updates_) ||
-      !take(on_host, progress, host_progress_) || !take(on_host, updates, host_updates_)) {
+      !take(on_host, progress, host_progress_) || !take(on_host, updates, host_updates_) ||
+      (all_kept > 0 && !take(on_host, all_kept, host_kept_))) {
     // Not an error of the calls that come.
     static_cast<void>(cudaGetLastError());
     FreeMemory();
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot allocate ", progress + updates, " bytes on the GPU and on the host for recorded steps"));
+    return absl::ResourceExhaustedError(absl::StrCat("cannot allocate ", progress + updates, " bytes on the GPU and ",
+                                                     progress + updates + all_kept, " on the host for recorded steps"));
   }
   memory_results_ = step_.results;
   memory_updates_ = updates_per_step_;
+  memory_kept_ = kept;
   return absl::OkStatus();
 }
 
@@ -162,6 +172,20 @@ bool Recorder::Launch(cudaGraphExec_t graph, int64_t steps, int64_t first, int64
   return LOCKSTEP_CUDA_CHECK(context_, cudaGraphLaunch(graph, context_.stream));
 }
 
+bool Recorder::Keep(int64_t place) {
+  if (place >= max_kept_) {
+    context_.failure.Note("StepRecorder::Start", __FILE__, __LINE__, "a run keeps more than there is room for");
+    return false;
+  }
+  const size_t bytes = step_.kept.bytes();
+  return LOCKSTEP_CUDA_CHECK(context_, cudaMemcpyAsync(host_kept_ + static_cast<size_t>(place) * bytes, step_.kept.data,
+                                                       bytes, cudaMemcpyDeviceToHost, context_.stream));
+}
+
+int64_t Recorder::UntilKept(int64_t step, int64_t count) const {
+  return step_.keep_every > 0 ? std::min(count, step_.keep_every - step % step_.keep_every) : count;
+}
+
 absl::Status Recorder::Start(int64_t first, int64_t count) {
   if (!ready() || count < 1 || count > max_steps_) {
     return absl::FailedPreconditionError(absl::StrCat("a run of ", count, " steps, of which nothing is recorded"));
@@ -171,11 +195,14 @@ absl::Status Recorder::Start(int64_t first, int64_t count) {
   bool enqueued = LOCKSTEP_CUDA_CHECK(
       context_, cudaMemcpyAsync(progress_, host_progress_, sizeof(cursor), cudaMemcpyHostToDevice, context_.stream));
   // While the GPU does some steps, the arguments of the next ones are worked out.
+  int64_t times_kept = 0;
   for (int64_t at = 0; at < count && enqueued;) {
-    const bool many = many_ != nullptr && count - at >= steps_of_many_;
+    const int64_t left = UntilKept(first + at, count - at);
+    const bool many = many_ != nullptr && left >= steps_of_many_;
     const int64_t steps = many ? steps_of_many_ : 1;
     enqueued = Launch(many ? many_ : one_, steps, first, at);
     at += steps;
+    if (enqueued && steps == left && at < count) enqueued = Keep(times_kept++);
   }
   count_ = count;
   const size_t bytes = kCursorBytes + static_cast<size_t>(count * step_.results) * sizeof(double);

@@ -25,9 +25,13 @@ class Recorder final : public StepRecorder {
   void GatherSamples(const SampleTable& table, int64_t first, Tensor inputs, Tensor targets) override;
   void Decide(Tensor sums, Tensor extra, Tensor flag, Tensor gradient) override;
   int64_t max_steps() const override { return max_steps_; }
+  int64_t max_kept() const override { return max_kept_; }
   absl::Status Start(int64_t first, int64_t count) override;
   absl::StatusOr<bool> Reached() override;
   absl::StatusOr<int64_t> Finish(std::span<double> results) override;
+  std::span<const std::byte> kept(int64_t i) const override {
+    return {host_kept_ + static_cast<size_t>(i) * step_.kept.bytes(), step_.kept.bytes()};
+  }
 
  private:
   // Memory for runs of step_; a no-op where it is there.
@@ -39,6 +43,9 @@ class Recorder final : public StepRecorder {
   int64_t CountUpdates();
   // Puts the arguments of a step's updates into their row.
   bool Collect(int64_t row, int64_t step);
+  // Steps from `step` on until something is to be kept, or `count`.
+  int64_t UntilKept(int64_t step, int64_t count) const;
+  bool Keep(int64_t place);
   // Launches the graph of `steps` steps, the first of which is step `first + at` in row `at`.
   bool Launch(cudaGraphExec_t graph, int64_t steps, int64_t first, int64_t at);
 
@@ -47,6 +54,7 @@ class Recorder final : public StepRecorder {
   // Of each step.
   int64_t updates_per_step_ = 0;
   int64_t max_steps_ = 1;
+  int64_t max_kept_ = 0;
   cudaGraphExec_t one_ = nullptr;
   // Null: as one_.
   cudaGraphExec_t many_ = nullptr;
@@ -62,7 +70,10 @@ class Recorder final : public StepRecorder {
   std::byte* host_progress_ = nullptr;
   UpdateArgs* updates_ = nullptr;
   UpdateArgs* host_updates_ = nullptr;
+  // [max_kept_, step_.kept.bytes()].
+  std::byte* host_kept_ = nullptr;
   // What the memory was taken for.
+  size_t memory_kept_ = 0;
   int64_t memory_results_ = -1;
   int64_t memory_updates_ = -1;
 };
