@@ -72,6 +72,22 @@ double Factor(const void* data, const Layout& layout, cublasOperation_t operatio
 
 bool Has(const Product& product, uint32_t bits) { return (product.epilogue & bits) == bits; }
 
+void Put(void* data, cudaDataType type, uint64_t i, double value) {
+  switch (type) {
+    case CUDA_R_64F:
+      static_cast<double*>(data)[i] = value;
+      break;
+    case CUDA_R_16BF:
+      static_cast<__nv_bfloat16*>(data)[i] = __float2bfloat16_rn(static_cast<float>(value));
+      break;
+    case CUDA_R_16F:
+      static_cast<__half*>(data)[i] = __float2half_rn(static_cast<float>(value));
+      break;
+    default:
+      static_cast<float*>(data)[i] = static_cast<float>(value);
+  }
+}
+
 // Behind the product: element (i, j) of the result.
 template <typename T>
 T Finish(const Product& product, T value, uint64_t i, uint64_t j) {
@@ -80,7 +96,9 @@ T Finish(const Product& product, T value, uint64_t i, uint64_t j) {
     return (product.mask[bit / 8] >> (bit % 8) & 1) != 0 ? value : T(0);
   }
   if (product.epilogue == CUBLASLT_EPILOGUE_BGRADA) return value;
-  if (Has(product, CUBLASLT_EPILOGUE_BIAS)) value += static_cast<const T*>(product.bias)[i];
+  if (Has(product, CUBLASLT_EPILOGUE_BIAS)) {
+    value += static_cast<T>(At(product.bias, product.bias_type, static_cast<int64_t>(i)));
+  }
   if (!Has(product, CUBLASLT_EPILOGUE_RELU)) return value;
   const bool passes = value > 0;
   if (Has(product, CUBLASLT_EPILOGUE_RELU_AUX)) {
@@ -92,7 +110,7 @@ T Finish(const Product& product, T value, uint64_t i, uint64_t j) {
 
 template <typename T>
 void Multiply(const Product& product, T alpha, const void* a, const Layout& la, const void* b, const Layout& lb, T beta,
-              T* d, const Layout& ld) {
+              void* d, const Layout& ld) {
   const uint64_t depth = product.left == CUBLAS_OP_N ? la.cols : la.rows;
   for (uint64_t j = 0; j < ld.cols; ++j) {
     for (uint64_t i = 0; i < ld.rows; ++i) {
@@ -100,25 +118,30 @@ void Multiply(const Product& product, T alpha, const void* a, const Layout& la, 
       for (uint64_t p = 0; p < depth; ++p) {
         sum += static_cast<T>(Factor(a, la, product.left, i, p)) * static_cast<T>(Factor(b, lb, product.right, p, j));
       }
-      T& out = d[i + j * static_cast<uint64_t>(ld.ld)];
-      out = Finish(product, alpha * sum + (beta == 0 ? T(0) : beta * out), i, j);
+      const uint64_t at = i + j * static_cast<uint64_t>(ld.ld);
+      const T before = beta == 0 ? T(0) : beta * static_cast<T>(At(d, ld.type, static_cast<int64_t>(at)));
+      Put(d, ld.type, at, static_cast<double>(Finish(product, alpha * sum + before, i, j)));
     }
   }
   if (product.epilogue != CUBLASLT_EPILOGUE_BGRADA) return;
   for (uint64_t i = 0; i < ld.rows; ++i) {
     T sum = 0;
     for (uint64_t p = 0; p < depth; ++p) sum += static_cast<T>(Factor(a, la, product.left, i, p));
-    static_cast<T*>(product.bias)[i] = sum;
+    Put(product.bias, product.bias_type, i, static_cast<double>(sum));
   }
 }
 
-// Epilogues are of floats, and masks have columns of whole sixteen bytes. A width by seven has no gradients behind it,
-// so that what is done without them runs too.
+// Epilogues are not of doubles, a bias is of the result's type, and masks have columns of whole sixteen bytes. A width
+// by seven has no gradients behind it, and one by five nothing behind a result of 16 bits, so that what is done without
+// them runs too.
 bool Supports(const Product& product, const Layout& d) {
   const bool masked = product.epilogue == CUBLASLT_EPILOGUE_DRELU || Has(product, CUBLASLT_EPILOGUE_RELU_AUX);
   if (masked && (product.mask_stride % 128 != 0 || product.mask_stride < static_cast<int64_t>(d.rows))) return false;
   const bool gradient = product.epilogue == CUBLASLT_EPILOGUE_DRELU || product.epilogue == CUBLASLT_EPILOGUE_BGRADA;
-  if (product.epilogue != CUBLASLT_EPILOGUE_DEFAULT && d.type != CUDA_R_32F) return false;
+  const bool has_vector = product.epilogue == CUBLASLT_EPILOGUE_BGRADA || Has(product, CUBLASLT_EPILOGUE_BIAS);
+  if (product.epilogue != CUBLASLT_EPILOGUE_DEFAULT && d.type == CUDA_R_64F) return false;
+  if (has_vector && product.bias_type != d.type) return false;
+  if (product.epilogue != CUBLASLT_EPILOGUE_DEFAULT && d.type != CUDA_R_32F && d.rows % 5 == 0) return false;
   return !gradient || (d.rows % 7 != 0 && !counts.refuse_gradients);
 }
 
@@ -240,8 +263,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   const bool doubles = Of(d).type == CUDA_R_64F;
   // In the order of their bits, or of who is done first.
   if ((Of(preference).reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-  if (Of(product).scale_type != Of(d).type || (Of(product).compute == CUBLAS_COMPUTE_64F) != doubles ||
-      Of(a).type != Of(b).type || (Of(product).compute == CUBLAS_COMPUTE_32F_FAST_TF32 && Of(a).type != CUDA_R_32F)) {
+  const bool halves = Of(d).type == CUDA_R_16BF || Of(d).type == CUDA_R_16F;
+  if (halves && Of(a).type != Of(d).type) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (Of(product).scale_type != (halves ? CUDA_R_32F : Of(d).type) ||
+      (Of(product).compute == CUBLAS_COMPUTE_64F) != doubles || Of(a).type != Of(b).type ||
+      (Of(product).compute == CUBLAS_COMPUTE_32F_FAST_TF32 && Of(a).type != CUDA_R_32F)) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
   }
   const bool left = Of(product).left == CUBLAS_OP_N, right = Of(product).right == CUBLAS_OP_N;
@@ -272,15 +298,15 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t product, co
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   // As of now: descriptions and factors are the caller's again on return.
-  const auto multiply = [&]<typename T>(T* out) {
-    Enqueue([product = Of(product), left = Of(la), right = Of(lb), result = Of(ld), a, b, out,
+  const auto multiply = [&]<typename T>(T) {
+    Enqueue([product = Of(product), left = Of(la), right = Of(lb), result = Of(ld), a, b, d,
              one = *static_cast<const T*>(alpha),
-             kept = *static_cast<const T*>(beta)] { Multiply(product, one, a, left, b, right, kept, out, result); });
+             kept = *static_cast<const T*>(beta)] { Multiply(product, one, a, left, b, right, kept, d, result); });
   };
   if (Of(ld).type == CUDA_R_64F) {
-    multiply(static_cast<double*>(d));
+    multiply(double{});
   } else {
-    multiply(static_cast<float*>(d));
+    multiply(float{});
   }
   return CUBLAS_STATUS_SUCCESS;
 }

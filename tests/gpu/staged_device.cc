@@ -152,6 +152,7 @@ class StagedDevice final : public Device {
     Do([&](Call& c) { device_->GatherLabels(c(labels), c(indices), c(out)); });
   }
 
+  DType FactorType(ProductPrecision precision) const override { return device_->FactorType(precision); }
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
     Do([&](Call& c) {
       GemmArgs sent = args;

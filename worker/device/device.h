@@ -230,7 +230,14 @@ class Device {
   // out[i] = labels[indices[i]]. labels, out: kI32; indices: kI64.
   virtual void GatherLabels(Tensor labels, Tensor indices, Tensor out) = 0;
 
-  // See GemmArgs. out aliases nothing.
+  // The type in which a tensor may lie that nothing but products of this precision writes and reads, and CheckFinite:
+  // it holds what factors are rounded to. kF32: like all others.
+  virtual DType FactorType(ProductPrecision precision) const {
+    static_cast<void>(precision);
+    return DType::kF32;
+  }
+  // See GemmArgs. out aliases nothing. Of kF32 tensors, a, b, GemmArgs::source and, without accumulate and row_sums,
+  // out may be of FactorType(precision); then the bias may be rounded like a factor.
   virtual void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) = 0;
   // out[j] = sum over i of dy[i, j], in an order that rows and n alone decide. dy: [rows, n], out: [n].
   virtual void SumRows(Tensor dy, Tensor out) = 0;

@@ -9,13 +9,17 @@
 
 namespace lockstep {
 
-// kF64 exists so that the same layers can be checked against finite differences.
-enum class DType : uint8_t { kF32, kF64, kU8, kI32, kI64 };
+// kF64 exists so that the same layers can be checked against finite differences. kBF16 and kF16 are only for what
+// products alone write and read (Device::FactorType).
+enum class DType : uint8_t { kF32, kF64, kU8, kI32, kI64, kBF16, kF16 };
 
 constexpr size_t SizeOf(DType type) {
   switch (type) {
     case DType::kU8:
       return 1;
+    case DType::kBF16:
+    case DType::kF16:
+      return 2;
     case DType::kF32:
     case DType::kI32:
       return 4;
@@ -25,6 +29,8 @@ constexpr size_t SizeOf(DType type) {
   }
   return 0;
 }
+
+constexpr bool IsFactor(DType type) { return type == DType::kBF16 || type == DType::kF16; }
 
 // How numbers lie in memory; the shape does not depend on it.
 enum class Layout : uint8_t {

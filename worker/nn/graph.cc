@@ -52,6 +52,8 @@ absl::Status Graph::Build(Device& device, const ModelPlan& plan, size_t count, D
   PlanFusion(plan);
   PlanGradients();
   PlanFusedGradients(CountUses());
+  if (type == DType::kF32) factor_type_ = device.FactorType(precision);
+  if (factor_type_ != DType::kF32) PlanFactors(CountUses());
   return Allocate(device, type, max_rows, lanes);
 }
 
@@ -113,9 +115,11 @@ std::vector<int> Graph::CountUses() const {
   return uses;
 }
 
-void Graph::Bind(size_t lane, const Tensor& inputs) {
-  if (bound_[lane].data == inputs.data && bound_[lane].shape == inputs.shape) return;
-  bound_[lane] = inputs;
+void Graph::Bind(size_t lane, const Tensor& inputs, bool training) {
+  const Bound& bound = bound_[lane];
+  if (bound.inputs.data == inputs.data && bound.inputs.shape == inputs.shape && bound.training == training) return;
+  bound_[lane] = {inputs, training};
+  const auto type_of = [&](const Node& node, DType type) { return node.is_factor && training ? factor_type_ : type; };
   const int64_t rows = inputs.shape[0];
   for (Node& node : nodes) {
     NodeCall& call = node.calls[lane];
@@ -125,6 +129,8 @@ void Graph::Bind(size_t lane, const Tensor& inputs) {
     // A view of the samples is the batch under the view's shape.
     call.y = (memory.y.data == nullptr ? inputs : memory.y).Reshaped(shape);
     call.dy = memory.dy.Reshaped(shape);
+    call.y.type = type_of(node, call.y.type);
+    call.dy.type = type_of(node, call.dy.type);
     size_t added = 0;
     for (size_t k = 0; k < node.sources.size(); ++k) {
       if (node.flows[k] == GradientFlow::kNone) continue;
@@ -132,6 +138,7 @@ void Graph::Bind(size_t lane, const Tensor& inputs) {
       const Tensor& to = node.flows[k] == GradientFlow::kAdd ? sums[added++] : source.memory[lane].dy;
       call.dx[k] = to.Reshaped(Batched(rows, source.output));
       call.dx[k].layout = source.layout;
+      call.dx[k].type = type_of(source, to.type);
     }
   }
 }
@@ -167,6 +174,20 @@ void Graph::PlanFusedGradients(const std::vector<int>& uses) {
     if (!before.fused_into_source || uses[static_cast<size_t>(source)] != 1 || !before.wants_gradient) continue;
     node.source_activation = nodes[static_cast<size_t>(before.sources[0])].fused_activation;
     before.gradient_is_fused = true;
+  }
+}
+
+// What a layer puts out that only multiplies, with relu or nothing behind it, for one that does the same.
+void Graph::PlanFactors(const std::vector<int>& uses) {
+  for (const Node& node : nodes) {
+    const int source = node.sources[0];
+    if (source == kModelInput || !node.layer->only_multiplies() || uses[static_cast<size_t>(source)] != 1) continue;
+    Node& given = nodes[static_cast<size_t>(source)];
+    const bool fused = given.fused_into_source && given.gradient_is_fused;
+    Node& maker = fused ? nodes[static_cast<size_t>(given.sources[0])] : given;
+    const Activation kind = maker.fused_activation.kind;
+    if (!maker.layer->only_multiplies() || (kind != Activation::kLinear && kind != Activation::kRelu)) continue;
+    given.is_factor = maker.is_factor = true;
   }
 }
 

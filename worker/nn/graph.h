@@ -72,6 +72,8 @@ struct Node {
   // y and dy are the source's.
   bool shares_y = false;
   bool shares_dy = false;
+  // While training, y and dy are of the precision's Device::FactorType: products alone read and write them.
+  bool is_factor = false;
   // One for each micro-batch that is in the model at a time.
   std::vector<NodeMemory> memory;
   std::vector<NodeCall> calls;
@@ -87,12 +89,12 @@ struct Graph {
   absl::Status Build(Device& device, const ModelPlan& plan, size_t count, DType type, ProductPrecision precision,
                      int64_t max_rows, int lanes);
 
-  // Points the calls of a micro-batch at its memory. inputs: [rows, sample...]. Does nothing where the newest was of
-  // the same tensor.
-  void Bind(size_t lane, const Tensor& inputs);
+  // Points the calls of a micro-batch at its memory. inputs: [rows, sample...]. `training`: for a pass in the precision
+  // given to Build. Does nothing where the newest was the same.
+  void Bind(size_t lane, const Tensor& inputs, bool training);
   // After Bind: the output of a node, or the samples of kModelInput.
   const Tensor& Output(int source, size_t lane) const {
-    return source == kModelInput ? bound_[lane] : nodes[static_cast<size_t>(source)].calls[lane].y;
+    return source == kModelInput ? bound_[lane].inputs : nodes[static_cast<size_t>(source)].calls[lane].y;
   }
 
  private:
@@ -105,13 +107,19 @@ struct Graph {
   void PlanFusedGradients(const std::vector<int>& uses);
   std::vector<int> CountUses() const;
   void PlanGradients();
+  void PlanFactors(const std::vector<int>& uses);
   absl::Status Allocate(Device& device, DType type, int64_t max_rows, int lanes);
 
   // The node of each layer of the plan.
   std::vector<int> places_;
   std::vector<std::unique_ptr<Buffer>> buffers_;
-  // The samples of each lane.
-  std::vector<Tensor> bound_;
+  // What the calls of a lane are for.
+  struct Bound {
+    Tensor inputs;
+    bool training = false;
+  };
+  std::vector<Bound> bound_;
+  DType factor_type_ = DType::kF32;
 };
 
 }  // namespace lockstep

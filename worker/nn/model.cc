@@ -86,7 +86,7 @@ class ModelImpl final : public Model {
     using Clock = std::chrono::steady_clock;
     const Clock::time_point began = forward_seconds == nullptr ? Clock::time_point{} : Clock::now();
     const StepContext own = Own(context, context.first_row);
-    graph_.Bind(0, batch.inputs);
+    graph_.Bind(0, batch.inputs, true);
     PointGradients(gradient);
     if (RunChain(batch, scale, gradient, stats)) {
       if (context.watcher != nullptr) context.watcher->LayersDone(0);
@@ -110,7 +110,7 @@ class ModelImpl final : public Model {
 
   absl::Status ForwardBackwardTogether(const StepContext& context, std::span<const ShardTask> shards, double scale,
                                        ShardSum& sum) override {
-    for (size_t lane = 0; lane < shards.size(); ++lane) graph_.Bind(lane, shards[lane].batch.inputs);
+    for (size_t lane = 0; lane < shards.size(); ++lane) graph_.Bind(lane, shards[lane].batch.inputs, true);
     for (Node& node : graph_.nodes) {
       LOCKSTEP_RETURN_IF_ERROR(SumOverBatch(node, false, context, shards, sum));
       for (size_t lane = 0; lane < shards.size(); ++lane) {
@@ -186,14 +186,14 @@ class ModelImpl final : public Model {
   void Evaluate(const Batch& batch, Tensor stats) override {
     if (batch.rows == 0) return;
     const StepContext context{.device = device_};
-    graph_.Bind(0, batch.inputs);
+    graph_.Bind(0, batch.inputs, false);
     for (Node& node : graph_.nodes) Forward(node, 0, context);
     objective_->Compute(*device_, Last(0), batch.targets, 0.0, {}, stats);
   }
 
   Tensor Predict(const Batch& batch) override {
     const StepContext context{.device = device_};
-    graph_.Bind(0, batch.inputs);
+    graph_.Bind(0, batch.inputs, false);
     for (Node& node : graph_.nodes) Forward(node, 0, context);
     if (last_layer_ == nullptr) return Last(0);
     const Tensor x = Last(0), y = Rows(prediction_, batch.rows, plan_.output);

@@ -78,6 +78,10 @@ class CpuDevice final : public Device {
       case DType::kI64:
         std::fill_n(out.as<int64_t>(), n, static_cast<int64_t>(value));
         break;
+      case DType::kBF16:
+      case DType::kF16:
+        // No factors lie in such memory here.
+        break;
     }
   }
   Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const override {

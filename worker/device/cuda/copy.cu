@@ -113,6 +113,9 @@ void Fill(Context& context, Tensor out, double value) {
       return FillAs<int32_t>(context, out, value);
     case DType::kI64:
       return FillAs<int64_t>(context, out, value);
+    case DType::kBF16:
+    case DType::kF16:
+      return context.failure.Note("Fill", __FILE__, __LINE__, "factors are only filled with zeros");
   }
 }
 

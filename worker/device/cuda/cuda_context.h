@@ -48,8 +48,13 @@ enum class Slot : unsigned char {
   // Images in the other layout, for a call that does without a product in theirs.
   kFirstImages,
   kSecondImages,
+  // A bias, rounded.
+  kVector,
+  // A result in floats that is kept as factors are, and what such a factor is in floats.
+  kWideOut,
+  kWide,
 };
-inline constexpr size_t kSlots = 7;
+inline constexpr size_t kSlots = 10;
 
 class Workspace {
  public:

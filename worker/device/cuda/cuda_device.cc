@@ -144,6 +144,7 @@ class CudaDevice final : public Device {
     cuda::GatherLabels(context_, labels, indices, out);
   }
 
+  DType FactorType(ProductPrecision precision) const override { return FactorTypeOf(precision); }
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
     gemm_.Run(context_, args, a, b, bias, out);
   }

@@ -23,6 +23,22 @@ uint32_t Alignment(const GemmPlan& plan) {
   return plan.factor_type == CUDA_R_64F ? 8 : (plan.factor_type == CUDA_R_32F ? 4 : 2);
 }
 
+// What the library reads of a factor; null where memory is short, which is noted.
+const void* Factor(Context& context, const GemmArgs& args, Slot slot, const Tensor& t) {
+  if (!RoundsFactors(args, t.type)) return t.data;
+  auto* const rounded = context.Scratch<uint16_t>(slot, static_cast<size_t>(t.elements()));
+  if (rounded != nullptr) RoundFactor(context, args.precision, t.as<float>(), t.elements(), rounded);
+  return rounded;
+}
+
+// The same numbers as floats.
+Tensor Widened(Context& context, const Tensor& t) {
+  if (!IsFactor(t.type)) return t;
+  const Tensor wide{context.Scratch<float>(Slot::kWide, static_cast<size_t>(t.elements())), t.shape, DType::kF32};
+  if (wide.data != nullptr) WidenFactor(context, t, wide.as<float>());
+  return wide;
+}
+
 bool Aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
 }  // namespace
@@ -57,7 +73,7 @@ class GemmCache::Entry {
     if (workspace == nullptr) return;
     const double one = 1, zero = 0;
     const float one_f = 1, zero_f = 0;
-    const bool doubles = plan_.out_type == CUDA_R_64F;
+    const bool doubles = plan_.compute == CUBLAS_COMPUTE_64F;
     const void* alpha = doubles ? static_cast<const void*>(&one) : &one_f;
     const void* unscaled = doubles ? static_cast<const void*>(&zero) : &zero_f;
     const void* beta = plan_.accumulate ? alpha : unscaled;
@@ -73,7 +89,7 @@ class GemmCache::Entry {
   }
 
   bool Describe(Context& context) {
-    const cudaDataType_t scale = plan_.out_type;
+    const cudaDataType_t scale = plan_.compute == CUBLAS_COMPUTE_64F ? CUDA_R_64F : CUDA_R_32F;
     if (!LOCKSTEP_CUDA_CHECK(context, cublasLtMatmulDescCreate(&product_, plan_.compute, scale))) return false;
     const cublasOperation_t left = plan_.left.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasOperation_t right = plan_.right.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -157,29 +173,39 @@ GemmCache::Entry* GemmCache::Choose(Context& context, const GemmArgs& args, cons
   return nullptr;
 }
 
+void GemmCache::RunWide(Context& context, const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
+  const Tensor wide{context.Scratch<float>(Slot::kWideOut, static_cast<size_t>(out.elements())), out.shape,
+                    DType::kF32};
+  GemmArgs widened = args;
+  widened.source = Widened(context, args.source);
+  if (wide.data == nullptr) return;
+  Run(context, widened, a, b, bias, wide);
+  RoundFactor(context, args.precision, wide.as<float>(), wide.elements(), out.data);
+}
+
 void GemmCache::Run(Context& context, const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
   const int64_t k = a.shape[args.transpose_a ? 0 : 1];
   if (out.elements() == 0 || (k == 0 && args.accumulate)) return;
   if (k == 0) {
+    if (IsFactor(out.type)) return RunWide(context, args, a, b, bias, out);
     Fill(context, out, 0);
     if (args.row_sums.data != nullptr) Fill(context, args.row_sums, 0);
     return BiasActivation(context, args.activation, bias, out);
   }
-  const void* left = b.data;
-  const void* right = a.data;
-  if (RoundsFactors(args, out.type)) {
-    auto* const to_left = context.Scratch<uint16_t>(Slot::kLeft, static_cast<size_t>(b.elements()));
-    auto* const to_right = context.Scratch<uint16_t>(Slot::kRight, static_cast<size_t>(a.elements()));
-    if (to_left == nullptr || to_right == nullptr) return;
-    RoundFactor(context, args.precision, b.as<float>(), b.elements(), to_left);
-    RoundFactor(context, args.precision, a.as<float>(), a.elements(), to_right);
-    left = to_left;
-    right = to_right;
-  }
-  const void* const vector = args.row_sums.data != nullptr ? args.row_sums.data : bias.data;
+  const void* const left = Factor(context, args, Slot::kLeft, b);
+  const void* const right = Factor(context, args, Slot::kRight, a);
+  // A library's bias is of the result's type.
+  const bool rounds_bias = bias.data != nullptr && IsFactor(out.type);
+  const void* const added = rounds_bias ? Factor(context, args, Slot::kVector, bias) : bias.data;
+  if (left == nullptr || right == nullptr || (rounds_bias && added == nullptr)) return;
+  const void* const vector = args.row_sums.data != nullptr ? args.row_sums.data : added;
   const bool aligned =
       Aligned(left) && Aligned(right) && Aligned(out.data) && Aligned(vector) && Aligned(args.mask.data);
-  Entry* const entry = Choose(context, args, a, b, bias.data != nullptr, out, aligned);
+  const bool has_bias = bias.data != nullptr;
+  Entry* const entry = Choose(context, args, a, b, has_bias, out, aligned);
+  if (IsFactor(out.type) && (entry == nullptr || !DoesAll(entry->epilogue(), args, has_bias))) {
+    return RunWide(context, args, a, b, bias, out);
+  }
   if (entry == nullptr) {
     return context.failure.Note("cublasLtMatmulAlgoGetHeuristic", __FILE__, __LINE__,
                                 "cuBLASLt has no algorithm for a product of this shape");
@@ -190,9 +216,11 @@ void GemmCache::Run(Context& context, const GemmArgs& args, Tensor a, Tensor b, 
   const ActivationArgs activation = AppliesRelu(done) ? ActivationArgs{} : args.activation;
   const Tensor missing_bias = AddsBias(done) ? Tensor{} : bias;
   if (missing_bias.data != nullptr || !activation.linear()) BiasActivation(context, activation, missing_bias, out);
-  if (args.row_sums.data != nullptr && done != Epilogue::kRowSums) SumRows(context, b, args.row_sums);
+  if (args.row_sums.data != nullptr && done != Epilogue::kRowSums) {
+    SumRows(context, Widened(context, b), args.row_sums);
+  }
   if (!args.before.linear() && done != Epilogue::kReluGradient) {
-    ActivationBackward(context, args.before, {}, args.source, out, out);
+    ActivationBackward(context, args.before, {}, Widened(context, args.source), out, out);
   }
 }
 

@@ -25,6 +25,9 @@ class GemmCache {
 
  private:
   class Entry;
+  // Of a matrix that is kept as factors are, where the library does not do all behind the product: in floats first.
+  void RunWide(Context& context, const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);
+
   // Null where the library has no algorithm.
   Entry* Find(Context& context, const GemmPlan& plan);
 
@@ -39,5 +42,7 @@ class GemmCache {
 
 // to[i] = x[i] rounded to BF16 or to half precision, n of them.
 void RoundFactor(Context& context, ProductPrecision precision, const float* x, int64_t n, void* to);
+// to[i] = factor[i] as a float: of kBF16 or kF16.
+void WidenFactor(Context& context, const Tensor& factor, float* to);
 
 }  // namespace lockstep::cuda

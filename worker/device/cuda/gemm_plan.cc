@@ -15,9 +15,19 @@ bool RoundsFactors(const GemmArgs& args, DType type) {
          (args.precision == ProductPrecision::kBf16 || args.precision == ProductPrecision::kFloat16);
 }
 
+DType FactorTypeOf(ProductPrecision precision) {
+  if (precision == ProductPrecision::kBf16) return DType::kBF16;
+  return precision == ProductPrecision::kFloat16 ? DType::kF16 : DType::kF32;
+}
+
+bool DoesAll(Epilogue epilogue, const GemmArgs& args, bool has_bias) {
+  return AddsBias(epilogue) == has_bias && AppliesRelu(epilogue) == !args.activation.linear() &&
+         (epilogue == Epilogue::kReluGradient) == !args.before.linear();
+}
+
 std::array<Epilogue, 3> Epilogues(const GemmArgs& args, bool has_bias, DType type, bool has_mask) {
   constexpr Epilogue kNone = Epilogue::kNone;
-  if (args.accumulate || type != DType::kF32) return {kNone, kNone, kNone};
+  if (args.accumulate || type == DType::kF64) return {kNone, kNone, kNone};
   if (args.row_sums.data != nullptr) return {Epilogue::kRowSums, kNone, kNone};
   if (args.before.kind == Activation::kRelu) return {has_mask ? Epilogue::kReluGradient : kNone, kNone, kNone};
   if (args.activation.linear()) return {has_bias ? Epilogue::kBias : kNone, kNone, kNone};
@@ -54,6 +64,7 @@ GemmPlan PlanGemm(const GemmArgs& args, const Tensor& a, const Tensor& b, const 
       plan.factor_type = CUDA_R_16F;
       break;
   }
+  if (IsFactor(out.type)) plan.out_type = plan.factor_type;
   return plan;
 }
 

@@ -53,8 +53,10 @@ struct GemmPlan {
   auto operator<=>(const GemmPlan&) const = default;
 };
 
-// True: factors are rounded into memory of their own first.
+// True: a factor of this type is rounded into memory of its own first.
 bool RoundsFactors(const GemmArgs& args, DType type);
+// Device::FactorType.
+DType FactorTypeOf(ProductPrecision precision);
 
 // What may be asked for, best first; the last is kNone. `has_mask`: the call that put out args.source has left its
 // bits. Nothing is asked for that the library does with another meaning than ours: its GELU is another approximation.
@@ -74,6 +76,9 @@ constexpr bool AppliesRelu(Epilogue e) {
 constexpr bool LeavesMask(Epilogue e) { return e == Epilogue::kReluMask || e == Epilogue::kReluBiasMask; }
 // Bits between two columns of the library's mask.
 constexpr int64_t MaskStride(int64_t rows) { return (rows + 127) / 128 * 128; }
+
+// Whether the epilogue does all that is wanted behind the product but for the rows' sums.
+bool DoesAll(Epilogue epilogue, const GemmArgs& args, bool has_bias);
 
 cublasLtEpilogue_t LtEpilogue(Epilogue epilogue);
 

@@ -29,6 +29,13 @@ struct RoundFourOp {
   }
 };
 
+template <typename Widen>
+struct WidenOp {
+  const uint16_t* x;
+  float* to;
+  __device__ void operator()(int64_t i) const { to[i] = Widen{}(x[i]); }
+};
+
 template <typename Round>
 void RoundAs(Context& context, const float* x, int64_t n, uint16_t* to) {
   const bool aligned = reinterpret_cast<uintptr_t>(x) % sizeof(float4) == 0;
@@ -43,6 +50,12 @@ void RoundFactor(Context& context, ProductPrecision precision, const float* x, i
   auto* const halves = static_cast<uint16_t*>(to);
   if (precision == ProductPrecision::kBf16) return RoundAs<ToBf16>(context, x, n, halves);
   RoundAs<ToFloat16>(context, x, n, halves);
+}
+
+void WidenFactor(Context& context, const Tensor& factor, float* to) {
+  const auto* const halves = factor.as<uint16_t>();
+  if (factor.type == DType::kBF16) return ForEach(context, factor.elements(), WidenOp<FromBf16>{halves, to});
+  ForEach(context, factor.elements(), WidenOp<FromFloat16>{halves, to});
 }
 
 }  // namespace lockstep::cuda

@@ -19,6 +19,13 @@ struct ToFloat16 {
   __device__ uint16_t operator()(float x) const { return __half_as_ushort(__float2half_rn(x)); }
 };
 
+struct FromBf16 {
+  __device__ float operator()(uint16_t bits) const { return __bfloat162float(__ushort_as_bfloat16(bits)); }
+};
+struct FromFloat16 {
+  __device__ float operator()(uint16_t bits) const { return __half2float(__ushort_as_half(bits)); }
+};
+
 // The same numbers as floats: TF32 holds every BF16 and every FP16 number exactly. Other precisions round in the
 // library, or not at all.
 struct ToFloat {

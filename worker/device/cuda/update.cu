@@ -147,6 +147,16 @@ struct FiniteOp {
   }
 };
 
+// All of the exponent's bits are set.
+struct FiniteFactorOp {
+  const uint16_t* x;
+  uint16_t exponent;
+  double* flag;
+  __device__ void operator()(int64_t i) const {
+    if ((x[i] & exponent) == exponent) *flag = 1;
+  }
+};
+
 }  // namespace
 
 void ApplyUpdate(Context& context, UpdateRule rule, const UpdateArgs& args, Tensor w, Tensor gradient,
@@ -177,6 +187,10 @@ void SumSquares(Context& context, Tensor x, Tensor out) {
 
 void CheckFinite(Context& context, Tensor x, Tensor flag) {
   LOCKSTEP_CUDA_CHECK(context, cudaMemsetAsync(flag.data, 0, sizeof(double), context.stream));
+  if (IsFactor(x.type)) {
+    const uint16_t exponent = x.type == DType::kBF16 ? 0x7f80 : 0x7c00;
+    return ForEach(context, x.elements(), FiniteFactorOp{x.as<uint16_t>(), exponent, flag.as<double>()});
+  }
   VisitReal(x.type, [&]<typename T>(T) { ForEach(context, x.elements(), FiniteOp<T>{x.as<T>(), flag.as<double>()}); });
 }
 

@@ -12,6 +12,7 @@ class Dense final : public Layer {
   explicit Dense(int64_t units) : units_(units) {}
   bool can_fuse() const override { return true; }
   bool can_fuse_source_gradient() const override { return true; }
+  bool only_multiplies() const override { return true; }
   int64_t scratch_size(int64_t rows) const override { return GemmMaskElements(rows, units_); }
 
   void Forward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x,
