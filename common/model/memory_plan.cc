@@ -15,6 +15,7 @@ namespace lockstep {
 namespace {
 
 constexpr int64_t kFloat = sizeof(float);
+constexpr int64_t kHalf = 2;
 constexpr int64_t kDouble = sizeof(double);
 // Each tensor starts on a 64-byte line of the flat array.
 constexpr int64_t kLineFloats = 16;
@@ -209,7 +210,7 @@ class Planner {
 
   MemoryPlan Run() const {
     const bool gpu = spec_.resources().device() == v1::DEVICE_CUDA;
-    return {.parameters = elements_ * kFloat,
+    return {.parameters = elements_ * kFloat + (gpu ? Factors() : 0),
             .gradients = Gradients(gpu),
             .optimizer = Optimizer(),
             .activations = Outputs(),
@@ -218,6 +219,26 @@ class Planner {
   }
 
  private:
+  // What a GPU keeps of dense kernels in 16 bits, in one stretch.
+  int64_t Factors() const {
+    const v1::Precision precision = spec_.training().precision();
+    if (precision != v1::PRECISION_MIXED_BFLOAT16 && precision != v1::PRECISION_MIXED_FLOAT16) return 0;
+    int64_t offset = 0, first = -1, end = 0;
+    for (const LayerPlan& layer : plan_.model.layers) {
+      for (size_t i = 0; i < layer.parameters.size(); ++i) {
+        // They lie behind all others.
+        if (layer.parameters[i].moving_momentum.has_value()) continue;
+        const int64_t elements = layer.parameters[i].shape.elements();
+        if (layer.kind == "dense" && i == 0) {
+          if (first < 0) first = offset;
+          end = offset + elements;
+        }
+        offset += RoundUp(elements, kLineFloats);
+      }
+    }
+    return first < 0 ? 0 : (end - first) * kHalf;
+  }
+
   int64_t Gradients(bool gpu) const {
     const int64_t bytes = elements_ * kFloat;
     int64_t all = HeldSums(rank_, workers_, shards_).most * bytes;

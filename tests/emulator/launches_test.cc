@@ -82,8 +82,8 @@ TEST_F(Launches, OfWideLayers) {
   const std::vector<int64_t> units{4096, 4096, 4096};
   EXPECT_EQ(StepWithoutGradientEpilogues({units, 4096, ProductPrecision::kTf32}), 30);
   EXPECT_EQ(Step({units, 4096, ProductPrecision::kTf32}), 19);
-  EXPECT_EQ(StepWithoutGradientEpilogues({units, 4096, ProductPrecision::kBf16}), 57);
-  EXPECT_EQ(Step({units, 4096, ProductPrecision::kBf16}), 33);
+  EXPECT_EQ(StepWithoutGradientEpilogues({units, 4096, ProductPrecision::kBf16}), 48);
+  EXPECT_EQ(Step({units, 4096, ProductPrecision::kBf16}), 27);
 }
 
 }  // namespace

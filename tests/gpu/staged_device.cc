@@ -153,6 +153,9 @@ class StagedDevice final : public Device {
   }
 
   DType FactorType(ProductPrecision precision) const override { return device_->FactorType(precision); }
+  void Round(Tensor from, Tensor to) override {
+    Do([&](Call& c) { device_->Round(c(from), c(to)); });
+  }
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
     Do([&](Call& c) {
       GemmArgs sent = args;

@@ -236,6 +236,8 @@ class Device {
     static_cast<void>(precision);
     return DType::kF32;
   }
+  // to = from, rounded as factors are. from: kF32; to: of a FactorType that is not kF32, as many elements.
+  virtual void Round(Tensor from, Tensor to) { static_cast<void>(from), static_cast<void>(to); }
   // See GemmArgs. out aliases nothing. Of kF32 tensors, a, b, GemmArgs::source and, without accumulate and row_sums,
   // out may be of FactorType(precision); then the bias may be rounded like a factor.
   virtual void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) = 0;

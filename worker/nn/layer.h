@@ -66,7 +66,8 @@ class Layer {
   virtual bool can_fuse() const { return false; }
   // True: Backward applies the gradient of LayerContext::source_activation.
   virtual bool can_fuse_source_gradient() const { return false; }
-  // True: Device::Gemm alone reads and writes x, y and their gradients, so that they may be of Device::FactorType.
+  // True: Device::Gemm alone reads and writes x, y and their gradients, and reads the first parameter, so that they may
+  // be of Device::FactorType.
   virtual bool only_multiplies() const { return false; }
   // The layout of its inputs and its output. Only layers that call nothing but what Device does in any layout may say
   // another than kRowMajor.

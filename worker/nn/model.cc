@@ -54,6 +54,7 @@ class ModelImpl final : public Model {
     }
     lanes_ = needs_whole_batch() ? std::max(1, shards) : 1;
     LOCKSTEP_RETURN_IF_ERROR(graph_.Build(*device_, plan, count, type_, precision_, max_rows, lanes_));
+    LOCKSTEP_RETURN_IF_ERROR(PlanFactors());
     if (!needs_whole_batch()) chain_ = ModelChain::Find(plan_, graph_, *objective_, type_, precision_);
     if (fused) last_layer_ = MakeLayer(plan.layers.back());
     if (fused) LOCKSTEP_RETURN_IF_ERROR(Take(max_rows * plan.output.elements(), prediction_));
@@ -86,6 +87,7 @@ class ModelImpl final : public Model {
     using Clock = std::chrono::steady_clock;
     const Clock::time_point began = forward_seconds == nullptr ? Clock::time_point{} : Clock::now();
     const StepContext own = Own(context, context.first_row);
+    RoundFactors();
     graph_.Bind(0, batch.inputs, true);
     PointGradients(gradient);
     if (RunChain(batch, scale, gradient, stats)) {
@@ -110,6 +112,7 @@ class ModelImpl final : public Model {
 
   absl::Status ForwardBackwardTogether(const StepContext& context, std::span<const ShardTask> shards, double scale,
                                        ShardSum& sum) override {
+    RoundFactors();
     for (size_t lane = 0; lane < shards.size(); ++lane) graph_.Bind(lane, shards[lane].batch.inputs, true);
     for (Node& node : graph_.nodes) {
       LOCKSTEP_RETURN_IF_ERROR(SumOverBatch(node, false, context, shards, sum));
@@ -231,6 +234,38 @@ class ModelImpl final : public Model {
     }
   }
 
+  // Kernels that products of 16 bits read lie rounded beside the parameters, all in one stretch.
+  absl::Status PlanFactors() {
+    training_tensors_ = parameter_tensors_;
+    const DType factor = type_ == DType::kF32 ? device_->FactorType(precision_) : DType::kF32;
+    if (factor == DType::kF32) return absl::OkStatus();
+    std::vector<size_t> kernels;
+    int64_t first = parameter_elements_, end = 0;
+    for (const Node& node : graph_.nodes) {
+      if (!node.layer->only_multiplies()) continue;
+      kernels.push_back(node.first_parameter);
+      const ParameterView& view = views_[place_[node.first_parameter]];
+      first = std::min(first, view.offset);
+      end = std::max(end, view.offset + view.shape.elements());
+    }
+    if (kernels.empty()) return absl::OkStatus();
+    const auto count = static_cast<size_t>(end - first);
+    LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, device_->Allocate(count * SizeOf(factor)));
+    rounded_ = {buffer->data(), Shape{end - first}, factor};
+    rounded_from_ = {parameters_.as<float>() + first, rounded_.shape, type_};
+    buffers_.push_back(std::move(buffer));
+    for (const size_t kernel : kernels) {
+      const ParameterView& view = views_[place_[kernel]];
+      training_tensors_[kernel] = {rounded_.as<uint16_t>() + (view.offset - first), view.shape, factor};
+    }
+    return absl::OkStatus();
+  }
+
+  // As the parameters are now.
+  void RoundFactors() {
+    if (rounded_.data != nullptr) device_->Round(rounded_from_, rounded_);
+  }
+
   // Once backward is through with node i, no earlier node is of a layer from here on.
   void PlanCompletion() {
     int complete = 0;
@@ -286,7 +321,8 @@ class ModelImpl final : public Model {
     if (node.fused_into_source || node.layer->is_view()) return;
     const NodeCall& call = node.calls[lane];
     if (observer_ != nullptr) observer_->Begin(Pass::kForward, node.index);
-    node.layer->Forward(For(node, lane, context), Of(parameter_tensors_, node), call.x, call.y);
+    const std::vector<Tensor>& parameters = context.training ? training_tensors_ : parameter_tensors_;
+    node.layer->Forward(For(node, lane, context), Of(parameters, node), call.x, call.y);
     if (observer_ != nullptr) observer_->Done(Pass::kForward, node.index);
   }
 
@@ -314,7 +350,7 @@ class ModelImpl final : public Model {
     const NodeCall& call = node.calls[lane];
     if (observer_ != nullptr) observer_->Begin(Pass::kBackward, node.index);
     // A fused activation's dx is its own dy, in place.
-    node.layer->Backward(For(node, lane, context), Of(parameter_tensors_, node), call.x, call.y, call.dy,
+    node.layer->Backward(For(node, lane, context), Of(training_tensors_, node), call.x, call.y, call.dy,
                          Of(gradient_tensors_, node), call.dx);
     for (size_t k = 0; k < node.sources.size(); ++k) {
       if (node.flows[k] != GradientFlow::kAdd) continue;
@@ -388,7 +424,11 @@ class ModelImpl final : public Model {
   int64_t parameter_elements_ = 0;
   Tensor parameters_;
   std::vector<Tensor> parameter_tensors_;
+  // The same as training reads them, kernels as factors where that is another type.
+  std::vector<Tensor> training_tensors_;
   std::vector<Tensor> gradient_tensors_;
+  // Those factors, and what they are rounded from; null data: there are none.
+  Tensor rounded_, rounded_from_;
   // The flat array that they are views of.
   const void* pointed_at_ = nullptr;
   std::vector<std::unique_ptr<Buffer>> buffers_;

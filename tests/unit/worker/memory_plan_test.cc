@@ -99,6 +99,16 @@ TEST_F(MemoryPlanTest, ALastLayerThatIsOneWithTheLossIsCountedOnce) {
   EXPECT_EQ(plan.parameters + plan.activations, Take().model);
 }
 
+TEST_F(MemoryPlanTest, AGpuKeepsDenseKernelsInSixteenBitsToo) {
+  Load("20", "[{layer_normalization: {}}, {dense: {units: 16, activation: relu}}, {dense: {units: 10}}]", kLogits);
+  const int64_t floats = PlanMemory(spec_, plan_, 0, 1).parameters;
+  spec_.mutable_training()->set_precision(v1::PRECISION_MIXED_BFLOAT16);
+  EXPECT_EQ(PlanMemory(spec_, plan_, 0, 1).parameters, floats);
+  spec_.mutable_resources()->set_device(v1::DEVICE_CUDA);
+  // Both kernels and the bias between them.
+  EXPECT_EQ(PlanMemory(spec_, plan_, 0, 1).parameters, floats + (20 * 16 + 16 + 16 * 10) * 2);
+}
+
 TEST_F(MemoryPlanTest, LayersThatNeedTheWholeBatchHoldAllShards) {
   Load("20", "[{dense: {units: 16}}, {batch_normalization: {synchronized: true}}, {dense: {units: 3}}]", kLogits);
   for (const int workers : {1, 2, 4}) {

@@ -145,6 +145,11 @@ class CudaDevice final : public Device {
   }
 
   DType FactorType(ProductPrecision precision) const override { return FactorTypeOf(precision); }
+  void Round(Tensor from, Tensor to) override {
+    const bool bf16 = to.type == DType::kBF16;
+    RoundFactor(context_, bf16 ? ProductPrecision::kBf16 : ProductPrecision::kFloat16, from.as<float>(),
+                from.elements(), to.data);
+  }
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
     gemm_.Run(context_, args, a, b, bias, out);
   }
