@@ -147,10 +147,19 @@ std::vector<GradientSpan> SpansOf(const Model& model) {
   return spans;
 }
 
+// Has the model go layer by layer, and writes each backward between what a reducer enqueues.
+struct Observer final : NodeObserver {
+  void Done(Pass pass, int layer) override {
+    if (pass == Pass::kBackward) log->push_back(absl::StrCat("backward of layer ", layer));
+  }
+  std::vector<std::string>* log = nullptr;
+};
+
 // Ranks of one thread, each with a model of its own, over a group that records.
 class Ranks {
  public:
-  Ranks(const Net& net, int ranks) : gpus(ranks), net_(net) {
+  // `each_layer`: else a device may do them at once.
+  Ranks(const Net& net, int ranks, bool each_layer) : gpus(ranks), net_(net), each_layer_(each_layer) {
     for (int r = 0; r < ranks; ++r) {
       subjects.push_back(std::make_unique<Subject>(net, 0));
       groups_.push_back(*nccl::NcclGroup::Join(&nccl::FakeGpus::Api(), *nccl::NcclGroup::MakeId(nccl::FakeGpus::Api()),
@@ -197,14 +206,6 @@ class Ranks {
     void LayersDone(int layer) override { reducer->LayerDone(layer); }
     nccl::NcclReducer* reducer = nullptr;
   };
-  // Writes each layer's backward between what the reducer enqueues.
-  struct Observer final : NodeObserver {
-    void Done(Pass pass, int layer) override {
-      if (pass == Pass::kBackward) log->push_back(absl::StrCat("backward of layer ", layer));
-    }
-    std::vector<std::string>* log = nullptr;
-  };
-
   void Compute(int r, int shard) {
     Subject& subject = *subjects[static_cast<size_t>(r)];
     nccl::NcclReducer& reducer = *reducers[static_cast<size_t>(r)];
@@ -213,7 +214,7 @@ class Ranks {
     watcher.reducer = &reducer;
     Observer observer;
     observer.log = &gpus.log(r);
-    subject.model->set_observer(&observer);
+    if (each_layer_) subject.model->set_observer(&observer);
     subject.Backward({reducer.shard_gradient(), subject.gradient.shape, DType::kF32}, &watcher);
     subject.model->set_observer(nullptr);
     *reducer.shard_scalars() = shard;
@@ -221,13 +222,18 @@ class Ranks {
   }
 
   const Net net_;
+  const bool each_layer_;
   FakeClock clock_;
   std::vector<std::unique_ptr<nccl::NcclGroup>> groups_;
 };
 
 // What the canonical tree makes of the same device's gradients.
-std::vector<float> Expected(const Net& net) {
+std::vector<float> Expected(const Net& net, bool each_layer) {
   Subject subject(net, 0);
+  Observer observer;
+  std::vector<std::string> log;
+  observer.log = &log;
+  if (each_layer) subject.model->set_observer(&observer);
   const auto single = MakeSingleCommunicator();
   auto tree = *TreeReducer::Create(single.get(), kShards, subject.gradient.elements(), 0);
   for (int shard = 0; shard < kShards; ++shard) {
@@ -241,16 +247,19 @@ std::vector<float> Expected(const Net& net) {
 }
 
 TEST_P(OverlapTest, TheBitsAreThoseOfOneRank) {
-  const std::vector<float> expected = Expected(GetParam());
-  for (const int count : {1, 2, 3, 4}) {
-    Ranks ranks(GetParam(), count);
-    // Nothing of a step is left in the next.
-    ranks.Step();
-    ranks.Step();
-    for (const auto& reducer : ranks.reducers) {
-      EXPECT_EQ(std::memcmp(reducer->sum(), expected.data(), expected.size() * sizeof(float)), 0) << count << " ranks";
-      EXPECT_EQ(*reducer->scalar_sums(), 6);
-      EXPECT_EQ(*reducer->not_finite(), 0);
+  for (const bool each_layer : {true, false}) {
+    const std::vector<float> expected = Expected(GetParam(), each_layer);
+    for (const int count : {1, 2, 3, 4}) {
+      Ranks ranks(GetParam(), count, each_layer);
+      // Nothing of a step is left in the next.
+      ranks.Step();
+      ranks.Step();
+      for (const auto& reducer : ranks.reducers) {
+        EXPECT_EQ(std::memcmp(reducer->sum(), expected.data(), expected.size() * sizeof(float)), 0)
+            << count << " ranks";
+        EXPECT_EQ(*reducer->scalar_sums(), 6);
+        EXPECT_EQ(*reducer->not_finite(), 0);
+      }
     }
   }
 }
@@ -259,7 +268,7 @@ INSTANTIATE_TEST_SUITE_P(Nets, OverlapTest, ::testing::ValuesIn(kNets), [](const
 
 // Whether messages are under way before the backward of the layers in front is enqueued.
 TEST(OverlapOrderTest, TheLastLayersGradientsLeaveBeforeTheFirstLayersBackward) {
-  Ranks ranks(kNets[0], 4);
+  Ranks ranks(kNets[0], 4, /*each_layer=*/true);
   ranks.Step();
   std::vector<std::string> order;
   for (const std::string& text : ranks.gpus.log(1)) {
