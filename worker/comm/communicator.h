@@ -45,8 +45,9 @@ class Communicator {
 
   // The ranks on this one's host, by rising number, this one among them. The same list on each of them.
   virtual std::span<const int> host_ranks() const = 0;
-  // Takes memory that the host's ranks share; `bytes` may differ from rank to rank. Every rank of the group calls
-  // it in the same order, between the same exchanges. Errors as of Exchange; RESOURCE_EXHAUSTED where memory is short.
+  // Takes memory that the host's ranks share, each part from a kLinePair (aligned.h) on; `bytes` may differ from rank
+  // to rank. Every rank of the group calls it in the same order, between the same exchanges. Errors as of Exchange;
+  // RESOURCE_EXHAUSTED where memory is short.
   virtual absl::StatusOr<HostWindow> MakeWindow(size_t bytes) = 0;
   // True: a waiting rank may keep its core busy for a moment, since each of the host's ranks has cores of its own.
   // Decided once, when the group is made.

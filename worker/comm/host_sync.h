@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "worker/comm/aligned.h"
 #include "worker/comm/communicator.h"
 
 namespace lockstep {
@@ -21,6 +22,7 @@ struct alignas(128) HostFlag {
   // Written before a Post and read after the Await of that Post.
   double value;
 };
+static_assert(alignof(HostFlag) <= kLinePair, "a window may begin elsewhere");
 
 // Of one thread.
 class HostSync {

@@ -7,12 +7,14 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "common/rng.h"
+#include "worker/comm/aligned.h"
 
 namespace lockstep {
 namespace {
@@ -227,6 +229,17 @@ TEST(TreeReducerTest, ASilentPeerOfTheHostEndsInADeadlineThatNamesIt) {
     const absl::Status status = AwaitNobody(elements, std::chrono::milliseconds(20), false);
     EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
     EXPECT_THAT(std::string(status.message()), testing::EndsWith("rank(s) 1"));
+  }
+}
+
+TEST(HostWindowTest, BeginsOnAPairOfCacheLines) {
+  const auto single = MakeSingleCommunicator();
+  const auto group = MakeThreadGroup(1);
+  for (int i = 1; i < 40; ++i) {
+    for (Communicator* const communicator : {single.get(), group[0].get()}) {
+      const HostWindow window = communicator->MakeWindow(static_cast<size_t>(i)).value();
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(window.parts.front().data()) % kLinePair, 0u) << i << " bytes";
+    }
   }
 }
 
