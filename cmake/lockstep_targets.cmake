@@ -30,12 +30,16 @@ if(LOCKSTEP_FUZZ)
   add_compile_options($<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=fuzzer-no-link>)
 endif()
 
-# lockstep_library(name SOURCES a.cc b.cc DEPS x y): a static library `lockstep_<name>`, alias `lockstep::<name>`.
+# lockstep_library(name [OWN_FLAGS] SOURCES a.cc b.cc DEPS x y): a static library `lockstep_<name>`, alias
+# `lockstep::<name>`. OWN_FLAGS: some are compiled with flags of their own, so that no headers are precompiled for it.
 function(lockstep_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "OWN_FLAGS" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
   if(ARG_SOURCES)
     add_library(lockstep_${name} STATIC ${ARG_SOURCES})
     target_link_libraries(lockstep_${name} PUBLIC lockstep_options ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
+    if(NOT ARG_OWN_FLAGS)
+      lockstep_precompile(lockstep_${name} library)
+    endif()
   else()
     add_library(lockstep_${name} INTERFACE)
     target_link_libraries(lockstep_${name} INTERFACE lockstep_options ${ARG_DEPS})
@@ -51,8 +55,9 @@ function(lockstep_executable name)
   install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endfunction()
 
-# Tests compile in three quarters of the time so; what is tested is compiled as it is shipped.
-set(LOCKSTEP_TEST_OPTIONS $<$<CONFIG:Release>:-O1>)
+# Tests compile in three quarters of the time so; what is tested is compiled as it is shipped. All are linked into programs,
+# also the cases that are compiled apart, and so have the same precompiled headers.
+set(LOCKSTEP_TEST_OPTIONS $<$<CONFIG:Release>:-O1> -fPIE)
 
 # lockstep_test_cases(name SOURCES a_test.cc DEPS x): tests that several programs run, compiled once. They are a DEP of each.
 function(lockstep_test_cases name)
@@ -60,6 +65,7 @@ function(lockstep_test_cases name)
   add_library(${name} OBJECT ${ARG_SOURCES})
   target_link_libraries(${name} PUBLIC lockstep_options ${ARG_DEPS} GTest::gmock GTest::gtest)
   target_compile_options(${name} PRIVATE ${LOCKSTEP_TEST_OPTIONS})
+  lockstep_precompile(${name} test)
 endfunction()
 
 # The target <LABEL>_tests builds all of a label.
@@ -79,6 +85,7 @@ function(lockstep_test name)
   add_dependencies(${ARG_LABEL}_tests ${name})
   target_link_libraries(${name} PRIVATE lockstep_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_options(${name} PRIVATE ${LOCKSTEP_TEST_OPTIONS})
+  lockstep_precompile(${name} test)
   add_test(NAME ${ARG_LABEL}/${name} COMMAND ${name} --gtest_brief=1)
   set_tests_properties(${ARG_LABEL}/${name} PROPERTIES
     LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ARG_PROCESSORS}
