@@ -10,13 +10,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/failpoints.h"
+#include "common/log.h"
 #include "common/model/initial_weights.h"
 #include "common/model/job_plan.h"
 #include "common/status_macros.h"
 #include "server/launch/mpirun_launcher.h"
 #include "server/launch/run_dir.h"
 #include "server/rpc/json_view.h"
-#include "spdlog/spdlog.h"
 
 namespace lockstep {
 namespace {
@@ -35,7 +35,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const ServerFlags& flags) 
 absl::Status Daemon::Build(const ServerFlags& flags) {
   if (!flags.failpoints.empty()) {
     LOCKSTEP_ASSIGN_OR_RETURN(failpoints_, Failpoints::Load(flags.failpoints, /*rank=*/-1));
-    spdlog::warn("failpoints of {} are armed", flags.failpoints);
+    LogWarning(absl::StrCat("failpoints of ", flags.failpoints, " are armed"));
   }
   LOCKSTEP_ASSIGN_OR_RETURN(auto launcher, launch::MpirunLauncher::Create({.mpirun = flags.mpirun,
                                                                            .shim = flags.shim,
@@ -43,7 +43,7 @@ absl::Status Daemon::Build(const ServerFlags& flags) {
                                                                            .scratch_root = flags.scratch_root,
                                                                            .failpoints_file = flags.failpoints,
                                                                            .failpoints = failpoints_.get()}));
-  spdlog::info("the workers' shared memory is in {}", launcher->scratch_root());
+  LogInfo(absl::StrCat("the workers' shared memory is in ", launcher->scratch_root()));
   launcher_ = std::move(launcher);
   LOCKSTEP_ASSIGN_OR_RETURN(store_, store::Store::Open(flags.state_dir, failpoints_.get()));
   LOCKSTEP_RETURN_IF_ERROR(feed_.Replay(*store_));
@@ -102,7 +102,8 @@ void Daemon::Stop(std::chrono::milliseconds limit) {
     auto drained = std::make_shared<std::promise<void>>();
     coordinator_->Drain([drained] { drained->set_value(); });
     if (drained->get_future().wait_for(limit) != std::future_status::ready) {
-      spdlog::warn("not every job stopped within {} ms; the next start takes them up again", limit.count());
+      LogWarning(
+          absl::StrCat("not every job stopped within ", limit.count(), " ms; the next start takes them up again"));
     }
     server_->Shutdown(std::chrono::milliseconds(200));
   }

@@ -6,10 +6,10 @@
 #include <cstdio>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "common/log.h"
 #include "server/daemon.h"
 #include "server/flags.h"
-#include "spdlog/sinks/stdout_color_sinks.h"
-#include "spdlog/spdlog.h"
 
 namespace {
 
@@ -29,8 +29,7 @@ int main(int argc, char** argv) {
     std::fputs(parsed.message.c_str(), parsed.exit_code == 0 ? stdout : stderr);
     return parsed.exit_code;
   }
-  spdlog::set_default_logger(spdlog::stderr_color_mt("lockstepd"));
-  spdlog::set_level(spdlog::level::from_str(parsed.flags.log_level));
+  lockstep::LogToStandardError("lockstepd", parsed.flags.log_level);
   // Blocked before any thread starts, so that only this one receives them.
   sigset_t signals;
   sigemptyset(&signals);
@@ -41,8 +40,9 @@ int main(int argc, char** argv) {
 
   auto daemon = lockstep::Daemon::Start(parsed.flags);
   if (!daemon.ok()) return Fail(daemon.status());
-  spdlog::info("gRPC on {}, live page on http://{}, state in {}, {} slots", (*daemon)->grpc_address(),
-               (*daemon)->http_address(), parsed.flags.state_dir, parsed.flags.slots);
+  lockstep::LogInfo(absl::StrCat("gRPC on ", (*daemon)->grpc_address(), ", live page on http://",
+                                 (*daemon)->http_address(), ", state in ", parsed.flags.state_dir, ", ",
+                                 parsed.flags.slots, " slots"));
   if (!parsed.flags.ready_file.empty()) {
     if (absl::Status status = lockstep::WriteReadyFile(parsed.flags.ready_file, **daemon); !status.ok()) {
       return Fail(status);
@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
   }
   int received = 0;
   sigwait(&signals, &received);
-  spdlog::info("{}: stopping", received == SIGTERM ? "SIGTERM" : "SIGINT");
+  lockstep::LogInfo(absl::StrCat(received == SIGTERM ? "SIGTERM" : "SIGINT", ": stopping"));
   (*daemon)->Stop(kDrainLimit);
   return 0;
 }

@@ -10,11 +10,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "server/launch/process.h"
 #include "server/launch/run_dir.h"
 #include "server/rpc/convert.h"
-#include "spdlog/spdlog.h"
 
 namespace lockstep::rpc {
 namespace {
@@ -102,7 +102,7 @@ absl::Status Coordinator::Recover(Round& round) {
     live_[job_id] = Live{std::move(stored), std::move(spec), row.last_sequence};
     // One that never began has no files to mend.
     if (row.generation > 0) {
-      if (absl::Status status = files_.Mend(job_id); !status.ok()) spdlog::warn("{}", status.ToString());
+      if (absl::Status status = files_.Mend(job_id); !status.ok()) LogWarning(status.ToString());
     }
     ForgetMissing(job);
     MarkDead(job);
@@ -215,7 +215,7 @@ void Coordinator::Process(std::vector<Input> inputs) {
   }
   StageUpdates(round);
   if (absl::Status status = store_->Write(round.changes); !status.ok()) {
-    if (!store_failing_) spdlog::error("cannot store: {}", std::string(status.message()));
+    if (!store_failing_) LogError(absl::StrCat("cannot store: ", status.message()));
     store_failing_ = true;
     if (options_.on_store) options_.on_store(true);
     last_order_ = last_order;
@@ -224,7 +224,7 @@ void Coordinator::Process(std::vector<Input> inputs) {
     return;
   }
   if (!round.changes.empty() && std::exchange(store_failing_, false)) {
-    spdlog::info("the store works again");
+    LogInfo("the store works again");
     if (options_.on_store) options_.on_store(false);
   }
   Publish(round);

@@ -3,11 +3,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/log.h"
 #include "common/model/monitor.h"
 #include "common/model/step_phases.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/coordinator.h"
-#include "spdlog/spdlog.h"
 
 namespace lockstep::rpc {
 
@@ -74,7 +74,7 @@ void Coordinator::StageOne(const core::StoreState& effect, Input& input, Round& 
     }
     round.actions.push_back([this, job_id = effect.job, spec = live.spec] {
       if (absl::Status status = files_.Begin(job_id, *spec); !status.ok()) {
-        spdlog::warn("{}", std::string(status.message()));
+        LogWarning(std::string(status.message()));
       }
     });
   }
@@ -95,7 +95,7 @@ void Coordinator::StageOne(const core::StoreState& effect, Input& input, Round& 
   event.mutable_state_changed()->set_restarts(effect.restarts);
   AddEvent(effect.job, std::move(event), round);
   round.actions.push_back([job = effect.job, state = std::string(core::JobStateName(effect.state)), reason] {
-    spdlog::info("job {}: {}: {}", job, state, reason);
+    LogInfo(absl::StrCat("job ", job, ": ", state, ": ", reason));
   });
   if (core::IsEnded(effect.state)) round.actions.push_back([this, job = effect.job] { Forget(job); });
 }
@@ -210,7 +210,7 @@ void Coordinator::StageOne(const core::StoreWarning& effect, Input& input, Round
     warning.set_kind(static_cast<v1::WarningKind>(effect.kind));
   }
   round.actions.push_back(
-      [job = effect.job, message = warning.message()] { spdlog::warn("job {}: {}", job, message); });
+      [job = effect.job, message = warning.message()] { LogWarning(absl::StrCat("job ", job, ": ", message)); });
   AddEvent(effect.job, std::move(event), round);
 }
 

@@ -15,9 +15,9 @@
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
 #include "common/failpoints.h"
+#include "common/log.h"
 #include "common/model/job_plan.h"
 #include "common/status_macros.h"
-#include "spdlog/spdlog.h"
 #include "worker/comm/mpi/mpi_communicator.h"
 #include "worker/comm/nccl/nccl_api.h"
 #include "worker/comm/nccl/nccl_group.h"
@@ -122,7 +122,7 @@ absl::StatusOr<Loaded> Load(const v1::Welcome& welcome, Failpoints* failpoints) 
 void BindTo(const WorkerOptions& options, const GpuInfo& gpu) {
   const absl::Status bound = BindThread(CoresBeside(gpu.pci));
   if (!bound.ok())
-    spdlog::info("rank {}: is not bound to the cores beside its GPU: {}", options.rank, bound.ToString());
+    LogInfo(absl::StrCat("rank ", options.rank, ": is not bound to the cores beside its GPU: ", bound.ToString()));
 }
 
 // What the ranks agree on is what this one has then.
@@ -135,7 +135,7 @@ absl::StatusOr<Agreement> Agree(Communicator& communicator, const WorkerOptions&
   if (agreed->why_cpu.empty()) {
     BindTo(options, *chosen.gpu);
   } else {
-    spdlog::info("rank {}: trains on the CPU: {}", options.rank, agreed->why_cpu);
+    LogInfo(absl::StrCat("rank ", options.rank, ": trains on the CPU: ", agreed->why_cpu));
     chosen = {MakeCpuDevice(options.threads), std::nullopt, agreed->why_cpu};
   }
   return agreed;
@@ -147,11 +147,11 @@ absl::StatusOr<std::unique_ptr<nccl::NcclGroup>> MeetOverNccl(Communicator& comm
   const NcclLoader load = [] { return nccl::LoadNccl(CudaFoldersFirst(), CudaFoldersLast()); };
   LOCKSTEP_ASSIGN_OR_RETURN(const NcclForAll nccl, LoadNcclForAll(communicator, facts, load));
   if (nccl.api != nullptr) {
-    spdlog::info("rank {}: gradients go from GPU to GPU over NCCL", options.rank);
+    LogInfo(absl::StrCat("rank ", options.rank, ": gradients go from GPU to GPU over NCCL"));
     return MeetOnGpus(session, nccl.api, std::move(options));
   }
   if (!nccl.why_staged.empty()) {
-    spdlog::info("rank {}: gradients go through the host: {}", options.rank, nccl.why_staged);
+    LogInfo(absl::StrCat("rank ", options.rank, ": gradients go through the host: ", nccl.why_staged));
   }
   return std::unique_ptr<nccl::NcclGroup>();
 }
@@ -193,7 +193,7 @@ void Part(nccl::NcclGroup* gpus, const absl::Status& outcome) {
   if (gpus == nullptr) return;
   if (!outcome.ok()) return gpus->Abort();
   // All that the job wants is done.
-  if (const absl::Status closed = gpus->Close(); !closed.ok()) spdlog::warn("{}", closed.ToString());
+  if (const absl::Status closed = gpus->Close(); !closed.ok()) LogWarning(closed.ToString());
 }
 
 Outcome Train(const WorkerOptions& options, absl::StatusOr<ChosenDevice> chosen, GrpcSession& session,
@@ -253,7 +253,7 @@ absl::StatusOr<ChosenDevice> Choose(const WorkerOptions& options) {
                                                                .place = options.place,
                                                                .share = options.share_devices,
                                                                .threads = options.threads}));
-  if (!chosen.why_cpu.empty()) spdlog::info("rank {}: trains on the CPU: {}", options.rank, chosen.why_cpu);
+  if (!chosen.why_cpu.empty()) LogInfo(absl::StrCat("rank ", options.rank, ": trains on the CPU: ", chosen.why_cpu));
   return chosen;
 }
 
@@ -281,7 +281,7 @@ int RunWorker(const WorkerOptions& options) {
   if (!options.failpoints.empty()) {
     auto armed = Failpoints::Load(options.failpoints, options.rank);
     if (!armed.ok()) {
-      spdlog::error("rank {}: {}", options.rank, armed.status().ToString());
+      LogError(absl::StrCat("rank ", options.rank, ": ", armed.status().ToString()));
       return kExitFailed;
     }
     failpoints = std::move(*armed);
@@ -300,20 +300,20 @@ int RunWorker(const WorkerOptions& options) {
 
   AbortSwitch lost;
   const auto on_lost = [&](const std::string& reason) {
-    spdlog::error("rank {}: lost the coordinator: {}", options.rank, reason);
+    LogError(absl::StrCat("rank ", options.rank, ": lost the coordinator: ", reason));
     lost.Pull();
   };
   absl::StatusOr<std::unique_ptr<GrpcSession>> session =
       GrpcSession::Connect(options.coordinator, std::move(hello), kConnectTimeout, on_lost);
   if (!session.ok()) {
-    spdlog::error("rank {}: {}: {}", options.rank, options.coordinator, session.status().ToString());
+    LogError(absl::StrCat("rank ", options.rank, ": ", options.coordinator, ": ", session.status().ToString()));
     return kExitLost;
   }
   SetTime(SystemClock().WallNow(), start.mutable_connected());
   const TermWatcher on_term([&] { (*session)->AskToStop(StopRequest::kStopWithCheckpoint); });
   const Outcome outcome = Train(options, std::move(chosen), **session, std::move(start), lost, failpoints.get());
   if (lost.pulled()) return kExitLost;
-  if (!outcome.status.ok()) spdlog::error("rank {}: {}", options.rank, outcome.status.ToString());
+  if (!outcome.status.ok()) LogError(absl::StrCat("rank ", options.rank, ": ", outcome.status.ToString()));
   (*session)->Close(LastWord(options, outcome), outcome.status.ok() ? kCloseTimeout : kCloseFailedTimeout);
   if (!outcome.status.ok()) return absl::IsAborted(outcome.status) ? kExitLost : kExitFailed;
   FinalizeMpi();
