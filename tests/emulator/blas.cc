@@ -131,27 +131,38 @@ void Multiply(const Product& product, T alpha, const void* a, const Layout& la, 
   }
 }
 
+bool HasMask(const Product& product) {
+  return product.epilogue == CUBLASLT_EPILOGUE_DRELU || Has(product, CUBLASLT_EPILOGUE_RELU_AUX);
+}
+bool HasVector(const Product& product) {
+  return product.epilogue == CUBLASLT_EPILOGUE_BGRADA || Has(product, CUBLASLT_EPILOGUE_BIAS);
+}
+
 // Epilogues are not of doubles, a bias is of the result's type, and masks have columns of whole sixteen bytes. A width
 // by seven has no gradients behind it, and one by five nothing behind a result of 16 bits, so that what is done without
 // them runs too.
 bool Supports(const Product& product, const Layout& d) {
-  const bool masked = product.epilogue == CUBLASLT_EPILOGUE_DRELU || Has(product, CUBLASLT_EPILOGUE_RELU_AUX);
-  if (masked && (product.mask_stride % 128 != 0 || product.mask_stride < static_cast<int64_t>(d.rows))) return false;
+  if (HasMask(product) && (product.mask_stride % 128 != 0 || product.mask_stride < static_cast<int64_t>(d.rows)))
+    return false;
   const bool gradient = product.epilogue == CUBLASLT_EPILOGUE_DRELU || product.epilogue == CUBLASLT_EPILOGUE_BGRADA;
-  const bool has_vector = product.epilogue == CUBLASLT_EPILOGUE_BGRADA || Has(product, CUBLASLT_EPILOGUE_BIAS);
   if (product.epilogue != CUBLASLT_EPILOGUE_DEFAULT && d.type == CUDA_R_64F) return false;
-  if (has_vector && product.bias_type != d.type) return false;
+  if (HasVector(product) && product.bias_type != d.type) return false;
   if (product.epilogue != CUBLASLT_EPILOGUE_DEFAULT && d.type != CUDA_R_32F && d.rows % 5 == 0) return false;
   return !gradient || (d.rows % 7 != 0 && !counts.refuse_gradients);
 }
 
+// Of an attribute; another size is refused.
+template <typename T>
+cublasStatus_t Take(T& to, const void* value, size_t bytes) {
+  if (bytes != sizeof(to)) return CUBLAS_STATUS_INVALID_VALUE;
+  std::memcpy(&to, value, bytes);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 // What an epilogue needs is there: a vector of the result's type, bits on sixteen bytes.
 bool Ready(const Product& product, const Layout& d) {
-  const bool masked = product.epilogue == CUBLASLT_EPILOGUE_DRELU || Has(product, CUBLASLT_EPILOGUE_RELU_AUX);
-  const bool vector = product.epilogue == CUBLASLT_EPILOGUE_BGRADA ||
-                      (product.epilogue != CUBLASLT_EPILOGUE_DRELU && Has(product, CUBLASLT_EPILOGUE_BIAS));
-  if (vector && (product.bias == nullptr || product.bias_type != d.type)) return false;
-  return !masked || (product.mask != nullptr && reinterpret_cast<uintptr_t>(product.mask) % 16 == 0);
+  if (HasVector(product) && (product.bias == nullptr || product.bias_type != d.type)) return false;
+  return !HasMask(product) || (product.mask != nullptr && reinterpret_cast<uintptr_t>(product.mask) % 16 == 0);
 }
 
 }  // namespace
@@ -191,12 +202,7 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t product) {
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t attribute,
                                               const void* value, size_t bytes) {
   Product& p = Of(product);
-  // Another size is refused.
-  const auto take = [&](auto& to) {
-    if (bytes != sizeof(to)) return CUBLAS_STATUS_INVALID_VALUE;
-    std::memcpy(&to, value, bytes);
-    return CUBLAS_STATUS_SUCCESS;
-  };
+  const auto take = [&](auto& to) { return Take(to, value, bytes); };
   switch (attribute) {
     case CUBLASLT_MATMUL_DESC_TRANSA:
       return take(p.left);
@@ -230,11 +236,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
                                                     cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
                                                     size_t bytes) {
   Promise& p = Of(preference);
-  const auto take = [&](auto& to) {
-    if (bytes != sizeof(to)) return CUBLAS_STATUS_INVALID_VALUE;
-    std::memcpy(&to, value, bytes);
-    return CUBLAS_STATUS_SUCCESS;
-  };
+  const auto take = [&](auto& to) { return Take(to, value, bytes); };
   switch (attribute) {
     case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
       return take(p.workspace);

@@ -73,14 +73,12 @@ Objective::Objective(const ModelPlan& model, const v1::LossSpec& loss_spec, cons
 
 void Objective::Compute(Device& device, Tensor output, Tensor targets, double scale, Tensor doutput, Tensor sums) {
   loss_->Compute(device, output, targets, scale, doutput, Part(sums, 0, 1));
-  for (const Entry& entry : entries_) {
-    entry.metric->Count(device, output, targets, Part(sums, entry.slot, entry.metric->width()));
-  }
+  Count(device, output, targets, sums, kNoSlot);
 }
 
-void Objective::CountOthers(Device& device, Tensor output, Tensor targets, Tensor sums) {
+void Objective::Count(Device& device, Tensor output, Tensor targets, Tensor sums, int but) {
   for (const Entry& entry : entries_) {
-    if (entry.slot == hits_slot_) continue;
+    if (entry.slot == but) continue;
     entry.metric->Count(device, output, targets, Part(sums, entry.slot, entry.metric->width()));
   }
 }

@@ -45,7 +45,9 @@ class Objective {
   // For who computes the loss and the first metric of this kind by itself (DenseChain): the place in `sums` where the
   // labels among the largest outputs are counted, or -1, and all other metrics.
   int hits_slot() const { return hits_slot_; }
-  void CountOthers(Device& device, Tensor output, Tensor targets, Tensor sums);
+  void CountOthers(Device& device, Tensor output, Tensor targets, Tensor sums) {
+    Count(device, output, targets, sums, hits_slot_);
+  }
   // True: AddGradientNorm is to be called with each step's norm.
   bool wants_gradient_norm() const { return gradient_slot_ >= 0; }
   void AddGradientNorm(double norm, std::span<double> sums) const;
@@ -62,13 +64,17 @@ class Objective {
     int slot = 0;
   };
 
+  static constexpr int kNoSlot = -1;
+  // All metrics but the one at this place.
+  void Count(Device& device, Tensor output, Tensor targets, Tensor sums, int but);
+
   std::unique_ptr<Loss> loss_;
   bool fuses_last_layer_ = false;
   std::vector<Entry> entries_;
   int width_ = 1;
   int ordered_width_ = 1;
-  int gradient_slot_ = -1;
-  int hits_slot_ = -1;
+  int gradient_slot_ = kNoSlot;
+  int hits_slot_ = kNoSlot;
 };
 
 }  // namespace lockstep
