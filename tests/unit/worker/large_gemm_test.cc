@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "common/rng.h"
+#include "tests/unit/worker/product_case.h"
 #include "worker/device/cpu/cpu_matmul.h"
 #include "worker/device/cpu/crossovers.h"
 #include "worker/device/cpu/kernels.h"
@@ -18,97 +18,28 @@
 namespace lockstep {
 namespace {
 
-std::vector<float> Random(int64_t n, uint64_t stream) {
-  const RngStream rng{5, RngPurpose::kSynthetic, stream};
-  std::vector<float> v(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) v[static_cast<size_t>(i)] = rng.Uniform(static_cast<uint64_t>(i)) - 0.5f;
-  return v;
-}
-
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
-
-Tensor View(std::vector<float>& v, const Shape& shape) { return {v.data(), shape, DType::kF32}; }
-
-float Bf16(float x) {
-  float y = 0;
-  ChooseKernels().f32->round_bf16(&x, 1, &y);
-  return y;
-}
-
-// One product: sizes, and what is transposed, added, and done at the end.
-struct Product {
-  int64_t m, n, k;
-  bool ta = false, tb = false, accumulate = false, epilogue = false;
-  std::vector<float> a, b, bias, before;
-
-  Product(std::array<int64_t, 3> sizes, int flags) : m(sizes[0]), n(sizes[1]), k(sizes[2]) {
-    ta = (flags & 1) != 0, tb = (flags & 2) != 0, accumulate = (flags & 4) != 0, epilogue = (flags & 8) != 0;
-    a = Random(m * k, 1), b = Random(k * n, 2), bias = Random(n, 3), before = Random(m * n, 4);
-  }
-  float A(int64_t i, int64_t p) const { return a[static_cast<size_t>(ta ? p * m + i : i * k + p)]; }
-  float B(int64_t p, int64_t j) const { return b[static_cast<size_t>(tb ? j * k + p : p * n + j)]; }
-
-  std::vector<float> Run(LargeGemmFunction function) const {
-    std::vector<float> out = before;
-    static std::vector<uint32_t> memory(kLargeGemmPackBytes / 4 + 16);
-    const auto at = reinterpret_cast<uintptr_t>(memory.data());
-    function({.m = m,
-              .n = n,
-              .k = k,
-              .a = a.data(),
-              .a_stride = ta ? m : k,
-              .transpose_a = ta,
-              .b = b.data(),
-              .b_stride = tb ? k : n,
-              .transpose_b = tb,
-              .out = out.data(),
-              .out_stride = n,
-              .accumulate = accumulate,
-              .bias = epilogue ? bias.data() : nullptr,
-              .relu = epilogue,
-              .pack = reinterpret_cast<uint32_t*>((at + 63) / 64 * 64)});
-    return out;
-  }
-  // Each value is fold(value, p, i, j) over p in order, from what is there where that is added to.
-  template <typename T, typename Fold>
-  std::vector<T> Expected(Fold fold) const {
-    std::vector<T> out;
-    for (int64_t i = 0; i < m; ++i) {
-      for (int64_t j = 0; j < n; ++j) {
-        T sum = accumulate ? T(before[static_cast<size_t>(i * n + j)]) : T(0);
-        for (int64_t p = 0; p < k; ++p) sum = fold(sum, p, i, j);
-        if (epilogue) sum += bias[static_cast<size_t>(j)];
-        out.push_back(epilogue && sum < 0 ? T(0) : sum);
-      }
-    }
-    return out;
-  }
-};
-
 // Tiles and panels cut short, one column, more than one block of rows and of depth.
 constexpr std::array<int64_t, 3> kSizes[] = {{1, 1, 1},     {14, 32, 16},  {15, 33, 17},   {13, 16, 31}, {3, 10, 1},
                                              {29, 64, 100}, {30, 47, 513}, {540, 17, 530}, {2, 70, 1030}};
 
-template <typename Visit>
-void ForProducts(Visit visit) {
-  for (const auto& sizes : kSizes) {
-    for (int flags = 0; flags < 12; ++flags) {
-      SCOPED_TRACE(testing::Message() << sizes[0] << "x" << sizes[1] << "x" << sizes[2] << " flags " << flags);
-      visit(Product(sizes, flags));
-    }
-  }
+std::vector<float> Multiply(LargeGemmFunction function, const Product& product) {
+  static std::vector<uint32_t> memory(kLargeGemmPackBytes / 4 + 16);
+  const auto at = reinterpret_cast<uintptr_t>(memory.data());
+  std::vector<float> out;
+  LargeGemmProblem problem = product.Problem(out);
+  problem.pack = reinterpret_cast<uint32_t*>((at + 63) / 64 * 64);
+  function(problem);
+  return out;
 }
 
 TEST(LargeGemmTest, FloatsAreSummedInOrderBitForBit) {
   const LargeGemmFunction function = ChooseKernels().large_f32;
   if (function == nullptr) GTEST_SKIP() << "needs AVX-512";
-  ForProducts([&](const Product& product) {
+  ForProducts(kSizes, [&](const Product& product) {
     const auto fold = [&](float sum, int64_t p, int64_t i, int64_t j) {
       return std::fma(product.A(i, p), product.B(p, j), sum);
     };
-    EXPECT_TRUE(SameBits(product.Run(function), product.Expected<float>(fold)));
+    EXPECT_TRUE(SameBits(Multiply(function, product), product.Expected<float>(fold)));
   });
 }
 
@@ -117,15 +48,15 @@ TEST(LargeGemmTest, FloatsAreSummedInOrderBitForBit) {
 TEST(LargeGemmTest, FactorsAreRoundedToBf16AndSummedInFloat) {
   const LargeGemmFunction function = ChooseKernels().large_bf16;
   if (function == nullptr) GTEST_SKIP() << "needs AVX512_BF16";
-  ForProducts([&](const Product& product) {
+  ForProducts(kSizes, [&](const Product& product) {
     const auto fold = [&](double sum, int64_t p, int64_t i, int64_t j) {
       return sum + static_cast<double>(Bf16(product.A(i, p))) * Bf16(product.B(p, j));
     };
     const std::vector<double> expected = product.Expected<double>(fold);
-    const std::vector<float> got = product.Run(function);
+    const std::vector<float> got = Multiply(function, product);
     const auto k = static_cast<double>(product.k);
     for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], (k + 2) * (k / 4 + 1) * 6e-8) << i;
-    EXPECT_TRUE(SameBits(product.Run(function), got));
+    EXPECT_TRUE(SameBits(Multiply(function, product), got));
   });
 }
 
@@ -134,7 +65,7 @@ TEST(LargeGemmTest, ReluLeavesWhatIsNotANumber) {
     if (function == nullptr) continue;
     Product product({3, 5, 4}, 8);
     product.a[5] = NAN;
-    const std::vector<float> out = product.Run(function);
+    const std::vector<float> out = Multiply(function, product);
     for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out[i]), i / 5 == 1) << i;
   }
 }

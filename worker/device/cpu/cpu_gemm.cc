@@ -5,11 +5,16 @@
 
 #include "oneapi/dnnl/dnnl.h"
 #include "worker/device/cpu/crossovers.h"
+#include "worker/device/cpu/product_parts.h"
 
 namespace lockstep::cpu {
 
 CpuGemm::CpuGemm(const KernelChoice& kernels, int threads)
-    : kernels_(kernels), threads_(threads), large_(kernels, threads), matmul_(kernels, threads) {}
+    : kernels_(kernels),
+      threads_(threads),
+      large_(kernels, threads),
+      sparse_(kernels, threads),
+      matmul_(kernels, threads) {}
 
 template <typename T>
 void CpuGemm::RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
@@ -43,6 +48,9 @@ bool CpuGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor 
     RunOwn<double>(args, a, b, out);
     return false;
   }
+  if (k > 0 && sparse_.Pays(args, a, out)) {
+    return RunFinished(args, bias, [&](const GemmArgs& own, Tensor added) { sparse_.Run(own, a, b, added, out); });
+  }
   if (k > 0 && args.precision == ProductPrecision::kBf16) {
     // The library has the matrix units of a machine that has such.
     if (matmul_.has_matrix_units() && m * n * k > kMatrixUnitsFrom && !args.accumulate) {
@@ -56,13 +64,18 @@ bool CpuGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor 
 }
 
 bool CpuGemm::RunLarge(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
-  if (CpuLargeGemm::Applies(args.activation)) {
-    large_.Run(args, a, b, bias, out);
+  return RunFinished(args, bias, [&](const GemmArgs& own, Tensor added) { large_.Run(own, a, b, added, out); });
+}
+
+bool CpuGemm::RunFinished(const GemmArgs& args, Tensor bias,
+                          absl::FunctionRef<void(const GemmArgs& args, Tensor bias)> run) {
+  if (AppliesActivation(args.activation)) {
+    run(args, bias);
     return true;
   }
   GemmArgs plain = args;
   plain.activation = {};
-  large_.Run(plain, a, b, {}, out);
+  run(plain, {});
   return false;
 }
 

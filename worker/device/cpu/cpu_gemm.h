@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "worker/device/cpu/cpu_large_gemm.h"
 #include "worker/device/cpu/cpu_matmul.h"
+#include "worker/device/cpu/cpu_sparse_gemm.h"
 #include "worker/device/cpu/kernels.h"
 #include "worker/device/device.h"
 
@@ -26,11 +28,15 @@ class CpuGemm {
   bool RunFloat(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);
   // Without the machine's help: what is rounded to BF16 is multiplied as floats, which is exact.
   bool RunRounded(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);
+  // Runs what applies bias and activation itself, where it knows the activation; else without both.
+  static bool RunFinished(const GemmArgs& args, Tensor bias,
+                          absl::FunctionRef<void(const GemmArgs& args, Tensor bias)> run);
   bool RunLarge(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);
 
   KernelChoice kernels_;
   int threads_;
   CpuLargeGemm large_;
+  CpuSparseGemm sparse_;
   CpuMatmul matmul_;
   std::vector<float> rounded_a_, rounded_b_;
   alignas(64) unsigned char pack_[kGemmPackBytes];

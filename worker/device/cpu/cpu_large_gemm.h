@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The own kernels for large products (large_gemm.h), spread over a device's threads. The split is by columns or rows of
-// the output, so the bits do not depend on it.
+// The own kernels for large products (large_gemm.h), spread over a device's threads.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +15,7 @@ class CpuLargeGemm {
   CpuLargeGemm(const KernelChoice& kernels, int threads) : kernels_(kernels), threads_(threads) {}
 
   bool has(ProductPrecision precision) const { return Function(precision) != nullptr; }
-  // True: the kernels apply this activation themselves.
-  static bool Applies(const ActivationArgs& activation) {
-    return activation.linear() || activation.kind == Activation::kRelu;
-  }
-  // As Device::Gemm, of float tensors, none of the sizes 0. The activation is one that Applies.
+  // As Device::Gemm, of float tensors, none of the sizes 0. The activation is one that AppliesActivation.
   void Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);
 
  private:

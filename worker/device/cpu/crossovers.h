@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which way a matrix product takes, as measured (lockstep-bench-step: BM_Gemm, BM_LargeGemm). It depends on the shape,
-// the threads and the kind of core alone, and float sums are taken in the same order on each way.
+// the threads, the kind of core and how much of a factor is zero, and own kernels take float sums in the same order.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +56,17 @@ constexpr GemmWay FloatGemmWay(int64_t m, int64_t n, int64_t k, bool transposed_
     }
   }
   return GemmWay::kLibrary;
+}
+
+// Zeros of the left factor are skipped from here on, counted in multiply-adds and columns of the output ...
+inline constexpr int64_t kSparseFrom = int64_t{1} << 20;
+inline constexpr int64_t kSparseFromColumns = 64;
+
+// ... where a smaller share of it than this is not zero.
+constexpr double SparseBelow(ProductPrecision precision, const KernelChoice& kernels) {
+  // Elsewhere than on Intel's cores products of pairs take half the time.
+  if (precision == ProductPrecision::kBf16 && kernels.large_bf16 != nullptr) return 0.3;
+  return 0.6;
 }
 
 }  // namespace lockstep::cpu

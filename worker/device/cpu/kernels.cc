@@ -2,6 +2,7 @@
 #include "worker/device/cpu/kernels.h"
 
 #include "worker/device/cpu/lane_kernels.h"
+#include "worker/device/cpu/sparse_gemm.h"
 
 namespace lockstep {
 
@@ -20,10 +21,11 @@ int AvailableKernels(KernelChoice* out, int capacity) {
     const bool bf16 = __builtin_cpu_supports("avx512bf16");
     add({"avx512", &kernels_avx512::kF32, &kernels_avx512::kF64, &kernels_avx512::kLaneKernels,
          kernels_avx512::LargeGemm, bf16 ? kernels_avx512_bf16::LargeGemm : nullptr,
-         bf16 ? &kernels_avx512_bf16::kLanePairKernels : nullptr});
+         bf16 ? &kernels_avx512_bf16::kLanePairKernels : nullptr, &kernels_avx512::kSparse});
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    add({"avx2", &kernels_avx2::kF32, &kernels_avx2::kF64, &kernels_avx2::kLaneKernels});
+    add({"avx2", &kernels_avx2::kF32, &kernels_avx2::kF64, &kernels_avx2::kLaneKernels, nullptr, nullptr, nullptr,
+         &kernels_avx2::kSparse});
 #endif
   add({"portable", &kernels_base::kF32, &kernels_base::kF64, &kernels_base::kLaneKernels});
   return count;

@@ -95,6 +95,8 @@ struct CpuKernels {
 // lane_kernels.h
 struct LaneKernels;
 struct LanePairKernels;
+// sparse_gemm.h
+struct SparseKernels;
 
 // What decides between several ways of one set (crossovers.h).
 enum class CpuCore : uint8_t {
@@ -109,10 +111,11 @@ struct KernelChoice {
   const CpuKernels<float>* f32;
   const CpuKernels<double>* f64;
   const LaneKernels* lanes;
-  // Null where the set or the machine has none: of floats, and of floats rounded to BF16.
+  // Null where the set or the machine has none: of floats, of floats rounded to BF16, and what skips zeros.
   LargeGemmFunction large_f32 = nullptr;
   LargeGemmFunction large_bf16 = nullptr;
   const LanePairKernels* lane_pairs = nullptr;
+  const SparseKernels* sparse = nullptr;
   CpuCore core = CpuCore::kOther;
 };
 KernelChoice ChooseKernels();

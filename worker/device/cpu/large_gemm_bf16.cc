@@ -32,6 +32,8 @@ struct Unit {
   }
 };
 
+#include "worker/device/cpu/transpose_avx512.h"
+// After it.
 #include "worker/device/cpu/large_gemm_impl.h"
 
 }  // namespace

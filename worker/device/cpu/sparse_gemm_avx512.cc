@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <immintrin.h>
+
+#include "worker/device/cpu/kernels.h"
+#include "worker/device/cpu/sparse_gemm.h"
+
+namespace lockstep::kernels_avx512 {
+namespace {
+
+#include "worker/device/cpu/transpose_avx512.h"
+#include "worker/device/cpu/vector_impl.h"
+// After the general one.
+#include "worker/device/cpu/vector_avx512.h"
+
+struct Entries {
+  static LOCKSTEP_INLINE int64_t Append(const float* x, int64_t count, uint8_t first, float* values, uint8_t* places) {
+    const __m512 v = count == 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(FirstLanes(count), x);
+    // True of what is not a number.
+    const __mmask16 there = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    const __m512i place = _mm512_add_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                                           _mm512_set1_epi32(first));
+    _mm512_storeu_ps(values, _mm512_maskz_compress_ps(there, v));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(places),
+                     _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(there, place)));
+    return __builtin_popcount(there);
+  }
+  static LOCKSTEP_INLINE void Columns(const float* from, int64_t stride, int64_t rows, int64_t columns, float* to,
+                                      int64_t to_stride) {
+    const __mmask16 lanes = FirstLanes(columns);
+    __m512i r[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      r[i] = i < rows ? _mm512_maskz_loadu_epi32(lanes, from + i * stride) : _mm512_setzero_si512();
+    }
+    Transpose(r);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * to_stride, r[i]);
+  }
+};
+
+#include "worker/device/cpu/sparse_gemm_impl.h"
+
+}  // namespace
+
+const SparseKernels kSparse = {RunSparseGemm, CountNonZeros};
+
+}  // namespace lockstep::kernels_avx512
