@@ -34,6 +34,7 @@ bool ModelChain::Append(const ModelPlan& plan, int index) {
 
 bool ModelChain::Run(Device& device, const Tensors& tensors, const Batch& batch, double scale, Tensor gradient,
                      Tensor stats) {
+  if (batch.rows == refused_rows_) return false;
   for (size_t i = 0; i < dense_.size(); ++i) {
     const Node& node = graph_.nodes[dense_[i]];
     const size_t kernel = node.first_parameter, bias = kernel + 1;
@@ -56,7 +57,10 @@ bool ModelChain::Run(Device& device, const Tensors& tensors, const Batch& batch,
                          .scale = scale,
                          .loss_sum = sum(0),
                          .hits = hits < 0 ? Tensor{} : sum(hits)};
-  if (!device.TakesDenseChain(chain)) return false;
+  if (!device.TakesDenseChain(chain)) {
+    refused_rows_ = batch.rows;
+    return false;
+  }
   device.RunDenseChain(chain);
   objective_.CountOthers(device, layers_.back().y, batch.targets, stats);
   return true;

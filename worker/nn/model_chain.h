@@ -38,6 +38,8 @@ class ModelChain {
   Objective& objective_;
   // Nodes of dense layers.
   std::vector<size_t> dense_;
+  // Whether a device takes a chain is a function of its shapes.
+  int64_t refused_rows_ = -1;
   // Of the running call.
   std::vector<ChainLayer> layers_;
 };

@@ -68,7 +68,9 @@ class Sampler {
 
   // Into the device's memory, where it cannot read the host's. RESOURCE_EXHAUSTED: it does not fit, and nothing is
   // there.
-  absl::Status PlaceTable(const DataTable& table);
+  absl::Status PlaceTable(const DataTable& table, bool training);
+  // A table that is read in no order, where rows are found faster; else itself.
+  Tensor Copied(Tensor table);
   absl::Status PrepareGather(const SamplerOptions& options);
   absl::Status PrepareFeed(const DataTable& table, const lockstep::v1::JobSpec& spec, const SamplerOptions& options);
   absl::StatusOr<Tensor> Allocate(const Shape& shape, DType type);

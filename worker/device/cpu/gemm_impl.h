@@ -157,16 +157,21 @@ void PanelRows(const GemmProblem<T>& g, const T* a, const Panel<T>& panel, T* ou
 // Copies columns [j, j + columns) of rows [p, p + depth) of op(b), padded with zeros to `width`.
 template <typename T>
 void Pack(const GemmProblem<T>& g, int64_t p, int64_t depth, int64_t j, int64_t columns, int64_t width) {
-  for (int64_t q = 0; q < depth; ++q) {
-    T* to = g.pack + q * width;
+  constexpr int64_t kLanes = Vec<T>::kLanes;
+  for (int64_t c = 0; c < width; c += kLanes) {
+    const int64_t count = columns - c < kLanes ? columns - c : kLanes;
+    T* to = g.pack + c;
     if (g.transpose_b) {
-      const T* from = g.b + j * g.k + p + q;
-      for (int64_t c = 0; c < columns; ++c) to[c] = from[c * g.k];
+      const T* from = g.b + (j + c) * g.k + p;
+      for (int64_t q = 0; q < depth; q += kLanes, to += kLanes * width) {
+        Vec<T>::Turn(from + q, g.k, count, depth - q < kLanes ? depth - q : kLanes, to, width);
+      }
     } else {
-      const T* from = g.b + (p + q) * g.n + j;
-      for (int64_t c = 0; c < columns; ++c) to[c] = from[c];
+      const T* from = g.b + p * g.n + j + c;
+      for (int64_t q = 0; q < depth; ++q, from += g.n, to += width) {
+        (count == kLanes ? Vec<T>::Load(from) : Vec<T>::LoadFirst(from, count)).Store(to);
+      }
     }
-    for (int64_t c = columns; c < width; ++c) to[c] = T(0);
   }
 }
 

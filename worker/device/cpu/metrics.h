@@ -24,8 +24,10 @@ void CountTopK(Tensor outputs, Tensor targets, int k, Tensor sum) {
   double found = 0;
   VisitLabels<T>(outputs, targets, [&](int64_t label, const T* y, int64_t n) {
     // A label whose output is no number counts as the last.
-    int64_t rank = 0;
-    for (int64_t j = 0; j < n; ++j) rank += y[label] > y[j] || (y[label] == y[j] && label < j) ? 0 : 1;
+    const T own = y[label];
+    int64_t rank = 1;
+    for (int64_t j = 0; j < label; ++j) rank += own > y[j] ? 0 : 1;
+    for (int64_t j = label + 1; j < n; ++j) rank += own >= y[j] ? 0 : 1;
     found += rank <= k ? 1 : 0;
   });
   sum.as<double>()[0] += found;

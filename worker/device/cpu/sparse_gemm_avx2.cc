@@ -22,12 +22,6 @@ struct Entries {
     }
     return used;
   }
-  static LOCKSTEP_INLINE void Columns(const float* from, int64_t stride, int64_t rows, int64_t columns, float* to,
-                                      int64_t to_stride) {
-    for (int64_t c = 0; c < 16; ++c) {
-      for (int64_t r = 0; r < 16; ++r) to[c * to_stride + r] = c < columns && r < rows ? from[r * stride + c] : 0;
-    }
-  }
 };
 
 #include "worker/device/cpu/sparse_gemm_impl.h"

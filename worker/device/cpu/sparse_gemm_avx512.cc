@@ -7,7 +7,6 @@
 namespace lockstep::kernels_avx512 {
 namespace {
 
-#include "worker/device/cpu/transpose_avx512.h"
 #include "worker/device/cpu/vector_impl.h"
 // After the general one.
 #include "worker/device/cpu/vector_avx512.h"
@@ -23,18 +22,6 @@ struct Entries {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(places),
                      _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(there, place)));
     return __builtin_popcount(there);
-  }
-  static LOCKSTEP_INLINE void Columns(const float* from, int64_t stride, int64_t rows, int64_t columns, float* to,
-                                      int64_t to_stride) {
-    const __mmask16 lanes = FirstLanes(columns);
-    __m512i r[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      r[i] = i < rows ? _mm512_maskz_loadu_epi32(lanes, from + i * stride) : _mm512_setzero_si512();
-    }
-    Transpose(r);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * to_stride, r[i]);
   }
 };
 

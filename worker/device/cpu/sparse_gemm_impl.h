@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loops of SparseGemm. Included only inside a kernel set's namespace, after Vec<float>, and after Entries:
 //   Append           adds those of 16 floats, of which `count` exist, that are not zero; says how many
-//   Columns          16 columns of 16 rows as 16 rows, of which `rows` and `columns` exist; the rest are 0
 
 LOCKSTEP_INLINE int64_t Lesser(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -30,7 +29,7 @@ void ListRows(const LargeGemmProblem& g, int64_t i, int64_t rows, int64_t p, int
   for (int64_t r = 0; r < rows; r += 16) {
     const int64_t count = Lesser(rows - r, 16);
     for (int64_t q = 0; q < depth; q += 16) {
-      Entries::Columns(g.a + (p + q) * g.a_stride + i + r, g.a_stride, Lesser(depth - q, 16), count, &turned[0][q],
+      Vec<float>::Turn(g.a + (p + q) * g.a_stride + i + r, g.a_stride, Lesser(depth - q, 16), count, &turned[0][q],
                        kSparseDepth);
     }
     for (int64_t c = 0; c < count; ++c) counts[r + c] = lists.Append(turned[c], depth);
@@ -61,7 +60,7 @@ void PackPanel(const SparseGemmProblem& s, const SparsePanel& panel) {
     const int64_t count = Lesser(panel.columns - c, 16);
     if (g.transpose_b) {
       for (int64_t q = 0; q < panel.depth; q += 16) {
-        Entries::Columns(g.b + (panel.j + c) * g.b_stride + panel.p + q, g.b_stride, count, Lesser(panel.depth - q, 16),
+        Vec<float>::Turn(g.b + (panel.j + c) * g.b_stride + panel.p + q, g.b_stride, count, Lesser(panel.depth - q, 16),
                          packed + q * kSparseColumns + c, kSparseColumns);
       }
     } else {
