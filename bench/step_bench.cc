@@ -304,8 +304,8 @@ void BM_SparseGemm(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * 2 * m * n * k);
 }
 BENCHMARK(BM_SparseGemm)
-    ->ArgsProduct({{32, 128}, {128}, {784}, {0}, {0}, {19}, {0, 1}})
-    ->ArgsProduct({{784}, {128}, {32, 128}, {1}, {0}, {19}, {0, 1}})
+    ->ArgsProduct({{32, 128}, {128}, {784}, {0}, {0}, {19, 100}, {0, 1}})
+    ->ArgsProduct({{784}, {128}, {32, 128}, {1}, {0}, {19, 100}, {0, 1}})
     ->ArgsProduct({{256}, {1024}, {784}, {0}, {0}, {19, 50}, {0, 1}})
     ->ArgsProduct({{784}, {1024}, {256}, {1}, {0}, {19, 50}, {0, 1}})
     ->ArgsProduct({{256}, {1024}, {1024}, {0}, {0, 1}, {30, 50, 59}, {0, 1}})

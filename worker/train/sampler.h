@@ -35,7 +35,8 @@ class Sampler {
  public:
   // Copies the table to the device where it is gathered from and the device cannot read host memory; where it does not
   // fit, batches are made on the host as if they had to be. Training samples of some megabytes are copied on a CPU too,
-  // into memory with large pages. `table` and `device` outlive the sampler. `spec` says what is done to the samples and their order's seed.
+  // into memory with large pages. `table` and `device` outlive the sampler. `spec` says what is done to the samples and
+  // their order's seed.
   static absl::StatusOr<std::unique_ptr<Sampler>> Create(Device* device, const DataTable& table,
                                                          const lockstep::v1::JobSpec& spec,
                                                          const SamplerOptions& options);
