@@ -14,7 +14,8 @@ namespace lockstep {
 // second-level cache.
 inline constexpr int64_t kSparseRows = 512;
 inline constexpr int64_t kSparseListed = 1024;
-// A panel of the right factor: it stays in the first-level cache while row after row takes what it needs of it.
+// The largest panel of the right factor: it stays in the first-level cache while row after row takes what it needs of
+// it. Sets with fewer registers have narrower ones.
 inline constexpr int64_t kSparseDepth = 64;
 inline constexpr int64_t kSparseColumns = 128;
 

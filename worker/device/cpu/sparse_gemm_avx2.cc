@@ -11,6 +11,8 @@ namespace {
 // After the general one.
 #include "worker/device/cpu/vector_avx2.h"
 
+constexpr int64_t kColumns = 64;
+
 struct Entries {
   static LOCKSTEP_INLINE int64_t Append(const float* x, int64_t count, uint8_t first, float* values, uint8_t* places) {
     int64_t used = 0;

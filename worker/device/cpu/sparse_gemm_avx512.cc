@@ -11,6 +11,8 @@ namespace {
 // After the general one.
 #include "worker/device/cpu/vector_avx512.h"
 
+constexpr int64_t kColumns = 128;
+
 struct Entries {
   static LOCKSTEP_INLINE int64_t Append(const float* x, int64_t count, uint8_t first, float* values, uint8_t* places) {
     const __m512 v = count == 16 ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(FirstLanes(count), x);

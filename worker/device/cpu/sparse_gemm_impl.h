@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loops of SparseGemm. Included only inside a kernel set's namespace, after Vec<float>, and after Entries:
+// The loops of SparseGemm. Included only inside a kernel set's namespace, after Vec<float>, after
+// kColumns, the columns of a panel, as many as the registers hold sums of a row, and after Entries:
 //   Append           adds those of 16 floats, of which `count` exist, that are not zero; says how many
 
 LOCKSTEP_INLINE int64_t Lesser(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -49,7 +50,7 @@ SparsePanel Behind(const LargeGemmProblem& g, const SparsePanel& panel, int64_t 
   const int64_t p = panel.p + panel.depth;
   if (p < end) return {p, Lesser(end - p, kSparseDepth), panel.j, panel.columns};
   const int64_t j = panel.j + panel.columns;
-  return {first, Lesser(end - first, kSparseDepth), j, Lesser(g.n - j, kSparseColumns)};
+  return {first, Lesser(end - first, kSparseDepth), j, Lesser(g.n - j, kColumns)};
 }
 
 // Zeros lie behind its columns up to a whole register.
@@ -61,17 +62,16 @@ void PackPanel(const SparseGemmProblem& s, const SparsePanel& panel) {
     if (g.transpose_b) {
       for (int64_t q = 0; q < panel.depth; q += 16) {
         Vec<float>::Turn(g.b + (panel.j + c) * g.b_stride + panel.p + q, g.b_stride, count, Lesser(panel.depth - q, 16),
-                         packed + q * kSparseColumns + c, kSparseColumns);
+                         packed + q * kColumns + c, kColumns);
       }
     } else {
       const float* from = g.b + panel.p * g.b_stride + panel.j + c;
       for (int64_t q = 0; q < panel.depth; ++q, from += g.b_stride) {
-        (count == 16 ? Vec<float>::Load(from) : Vec<float>::LoadFirst(from, count))
-            .Store(packed + q * kSparseColumns + c);
+        (count == 16 ? Vec<float>::Load(from) : Vec<float>::LoadFirst(from, count)).Store(packed + q * kColumns + c);
       }
     }
   }
-  if (s.round != nullptr) s.round(packed, panel.depth * kSparseColumns, packed);
+  if (s.round != nullptr) s.round(packed, panel.depth * kColumns, packed);
 }
 
 // Asks for the next panel's lines, some with each row that is worked out, where b is too large for the caches nearby.
@@ -128,7 +128,7 @@ void AddEntries(int64_t rows, const int32_t* counts, const float* values, const 
     const int64_t count = counts[r];
     for (int64_t e = 0; e < count; ++e) {
       const Vec<float> x = Vec<float>::Broadcast(values[e]);
-      const float* const row = panel + places[e] * kSparseColumns;
+      const float* const row = panel + places[e] * kColumns;
 #pragma GCC unroll 8
       for (int v = 0; v < kVectors; ++v) sum[v].MultiplyAdd(x, Vec<float>::Load(row + 16 * v));
     }
@@ -174,14 +174,14 @@ void RunListed(const SparseGemmProblem& s, int64_t i, int64_t rows, int64_t p, i
   }
   if (s.round != nullptr) s.round(scratch.values, lists.used, scratch.values);
   // What lies as a panel does is taken from where it is.
-  const bool lies = !g.transpose_b && g.b_stride == kSparseColumns && g.n == kSparseColumns && s.round == nullptr;
-  SparsePanel panel{p, Lesser(end - p, kSparseDepth), 0, Lesser(g.n, kSparseColumns)};
+  const bool lies = !g.transpose_b && g.b_stride == kColumns && g.n == kColumns && s.round == nullptr;
+  SparsePanel panel{p, Lesser(end - p, kSparseDepth), 0, Lesser(g.n, kColumns)};
   for (SparsePanel next; panel.columns > 0; panel = next) {
     next = Behind(g, panel, p, end);
     if (!lies) PackPanel(s, panel);
     const int64_t b = (panel.p - p) / kSparseDepth, last = panel.columns - (panel.columns - 1) / 16 * 16;
     float* const out = g.out + i * g.out_stride + panel.j;
-    SumRows sums{scratch.sums, kSparseColumns, 16, scratch.sums, kSparseColumns, 16};
+    SumRows sums{scratch.sums, kColumns, 16, scratch.sums, kColumns, 16};
     if (b == 0 && !g.accumulate && p == 0) sums.from = nullptr;
     if (b == 0 && sums.from != nullptr) sums.from = out, sums.from_stride = g.out_stride, sums.from_last = last;
     const bool ends = panel.p + panel.depth == end;
