@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "worker/device/cuda/conv_geometry.h"
 #include "worker/device/cuda/conv_graph.h"
 
@@ -75,7 +76,8 @@ class CudnnEnginesTest : public ::testing::Test {
     gpu = nullptr;
   }
 
-  std::unique_ptr<GraphConv> Make(const Layer& layer, ConvPass pass, FactorType type, const ConvEpilogue& epilogue) {
+  std::unique_ptr<GraphConv> Make(const Layer& layer, ConvPass pass, const ConvTypes& types,
+                                  const ConvEpilogue& epilogue) {
     constexpr int64_t kRows = 256;
     const int64_t pad = layer.window / 2, out = (layer.size + 2 * pad - layer.window) / layer.stride + 1;
     WindowArgs args;
@@ -89,7 +91,7 @@ class CudnnEnginesTest : public ::testing::Test {
                               .geometry = ConvGeometryOf(args, x, y, Layout::kImages),
                               .stride = args.stride,
                               .precision = args.precision};
-    return GraphConv::Make(context_, product, type, epilogue);
+    return GraphConv::Make(context_, product, types, epilogue);
   }
 
  private:
@@ -98,19 +100,45 @@ class CudnnEnginesTest : public ::testing::Test {
   Context context_{.workspace = workspace_, .failure = failure_};
 };
 
+constexpr ConvPass kPasses[] = {ConvPass::kForward, ConvPass::kInput, ConvPass::kKernel};
+constexpr DType kHalves[] = {DType::kBF16, DType::kF16};
+
 TEST_F(CudnnEnginesTest, EachConvolutionOfResNetHasOneThatNeedNotBeCompiled) {
   for (const Layer& layer : kLayers) {
-    for (const ConvPass pass : {ConvPass::kForward, ConvPass::kInput, ConvPass::kKernel}) {
-      EXPECT_NE(Make(layer, pass, FactorType::kFloat, {}), nullptr)
-          << layer.name << ", pass " << static_cast<int>(pass);
+    for (const ConvPass pass : kPasses) {
+      SCOPED_TRACE(absl::StrCat(layer.name, ", pass ", static_cast<int>(pass)));
+      EXPECT_NE(Make(layer, pass, {}, {}), nullptr);
+      for (const DType half : kHalves) EXPECT_NE(Make(layer, pass, {.factors = half, .result = half}, {}), nullptr);
+    }
+  }
+}
+
+// So a kernel's gradient is rounded once more.
+TEST_F(CudnnEnginesTest, NoneOfHalvesHasAResultOfFloats) {
+  for (const DType half : kHalves) {
+    for (const ConvPass pass : kPasses) {
+      EXPECT_EQ(Make(kLayers[1], pass, {.factors = half}, {}), nullptr)
+          << "pass " << static_cast<int>(pass) << ": this cuDNN can do better than the one that conv.cc is made for";
     }
   }
 }
 
 TEST_F(CudnnEnginesTest, BiasAndReluAreBehindIt) {
   for (const Layer& layer : kLayers) {
-    EXPECT_NE(Make(layer, ConvPass::kForward, FactorType::kFloat, {.bias = true, .relu = true}), nullptr) << layer.name;
-    EXPECT_NE(Make(layer, ConvPass::kForward, FactorType::kFloat, {.bias = true}), nullptr) << layer.name;
+    SCOPED_TRACE(layer.name);
+    for (const ConvEpilogue& epilogue : {ConvEpilogue{.bias = true, .relu = true}, ConvEpilogue{.bias = true}}) {
+      EXPECT_NE(Make(layer, ConvPass::kForward, {}, epilogue), nullptr);
+      for (const DType half : kHalves) {
+        EXPECT_NE(Make(layer, ConvPass::kForward, {.factors = half, .result = half}, epilogue), nullptr);
+      }
+    }
+  }
+}
+
+// It is given a bias of zeros then.
+TEST_F(CudnnEnginesTest, ReluAloneIsNot) {
+  for (const DType type : {DType::kF32, DType::kBF16, DType::kF16}) {
+    EXPECT_EQ(Make(kLayers[1], ConvPass::kForward, {.factors = type, .result = type}, {.relu = true}), nullptr);
   }
 }
 

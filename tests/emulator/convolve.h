@@ -38,6 +38,19 @@ inline float Read(const void* data, cudnnDataType_t type, int64_t i) {
   }
 }
 
+inline void Write(void* data, cudnnDataType_t type, int64_t i, float value) {
+  switch (type) {
+    case CUDNN_DATA_BFLOAT16:
+      static_cast<__nv_bfloat16*>(data)[i] = __float2bfloat16_rn(value);
+      break;
+    case CUDNN_DATA_HALF:
+      static_cast<__half*>(data)[i] = __float2half_rn(value);
+      break;
+    default:
+      static_cast<float*>(data)[i] = value;
+  }
+}
+
 // visit(index in x, index in the kernel, index in y) of every product.
 template <typename Visit>
 void ForProducts(const Images& x, const Images& k, const ConvWindow& window, const Images& y, Visit visit) {

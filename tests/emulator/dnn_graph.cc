@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // cuDNN's graph interface as its manual says, for a convolution channels last and what is done behind it. It proposes
 // an engine that compiles for seconds, one that is not deterministic, one that turns out not to work, and one that may
-// be taken; none for some shapes, so that what is done without one runs too. Of factors of 16 bits and a result of
-// floats the real one (9.19, of an H200) has none but the first kind, whatever the shape.
+// be taken; none for some shapes, so that what is done without one runs too. As the real one (9.19, of an H200) it has
+// none but the first kind for factors of 16 bits with a result of floats, with a bias of floats, or with ReLU and no
+// bias.
 #include <cudnn.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@ using lockstep::emulated::ConvWindow;
 using lockstep::emulated::Enqueue;
 using lockstep::emulated::Images;
 using lockstep::emulated::Read;
+using lockstep::emulated::Write;
 
 struct Descriptor {
   cudnnBackendDescriptorType_t type;
@@ -151,21 +153,35 @@ bool MayFinish(const Descriptor& d) {
   }
 }
 
-// How many engines. Tensor cores want channels by eight, and for 16 bits an image of odd height has only those that
-// compile here. Bias and ReLU are not behind a dilated window, strides of three are not supported, and no engine has
-// one of kernels whose gradient is strided.
+bool IsFloat(const Descriptor& tensor) {
+  return tensor.Get<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE) == CUDNN_DATA_FLOAT;
+}
+
+// For factors of 16 bits, all but the convolution itself. A height by five has only what compiles, too.
+bool HasReadyHalves(const std::vector<const Descriptor*>& operations, const Conv& conv) {
+  const Descriptor* const last = operations.back();
+  const bool alone = operations.size() == 1;
+  if (IsFloat(alone ? *conv.Out() : *last->Part(CUDNN_ATTR_OPERATION_POINTWISE_YDESC))) return false;
+  if (!alone) {
+    const Descriptor* const bias = operations[1]->Part(CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
+    if (bias == nullptr || IsFloat(*bias)) return false;
+  }
+  return ImagesOf(*conv.x).dims[2] % 5 != 0;
+}
+
+// How many engines. Tensor cores want channels by eight. Bias and ReLU are not behind a dilated window, strides of
+// three are not supported, and no engine has one of kernels that are as large as their stride.
 int64_t CountEngines(const Descriptor& graph) {
   const std::vector<const Descriptor*> operations = OperationsOf(graph);
   const Conv conv(*operations[0]);
   const Images x = ImagesOf(*conv.x), y = ImagesOf(*conv.y);
-  const bool floats = x.type == CUDNN_DATA_FLOAT && y.type == CUDNN_DATA_FLOAT;
-  const int64_t run = floats ? 4 : 8;
-  if (x.dims[1] % run != 0 || y.dims[1] % run != 0 || conv.Place().stride[0] == 3) return 0;
+  const bool of_kernel = conv.pass == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR;
+  const bool floats = IsFloat(of_kernel ? *conv.x : *conv.kernel);
+  const int64_t run = floats ? 4 : 8, stride = conv.Place().stride[0];
+  if (x.dims[1] % run != 0 || y.dims[1] % run != 0 || stride == 3) return 0;
   if (operations.size() > 1 && conv.Place().dilation[0] != 1) return 0;
-  if (!floats && x.dims[2] % 2 != 0) return kSlow + 1;
-  const bool has =
-      conv.pass != CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR || conv.Place().stride[0] == 1;
-  return has ? kEngines : 0;
+  if (!floats && !HasReadyHalves(operations, conv)) return kSlow + 1;
+  return of_kernel && stride > 1 && stride == ImagesOf(*conv.kernel).dims[2] ? 0 : kEngines;
 }
 
 // The memory of each tensor: what is given, and floats for what never is.
@@ -180,6 +196,7 @@ class Memory {
   void* Of(const Descriptor& tensor) {
     const int64_t name = tensor.Get<int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID);
     if (tensor.Get<bool>(CUDNN_ATTR_TENSOR_IS_VIRTUAL)) {
+      if (!IsFloat(tensor)) return nullptr;
       own_[name].resize(static_cast<size_t>(ImagesOf(tensor).elements()));
       return own_[name].data();
     }
@@ -196,34 +213,40 @@ class Memory {
 bool Convolve(const Conv& conv, Memory& memory) {
   const Images x = ImagesOf(*conv.x), k = ImagesOf(*conv.kernel), y = ImagesOf(*conv.y), to = ImagesOf(*conv.Out());
   void *xs = memory.Of(*conv.x), *ks = memory.Of(*conv.kernel), *ys = memory.Of(*conv.y);
-  if (xs == nullptr || ks == nullptr || ys == nullptr || to.type != CUDNN_DATA_FLOAT) return false;
-  float* const out = static_cast<float*>(memory.Of(*conv.Out()));
-  std::fill_n(out, to.elements(), 0.0f);
+  if (xs == nullptr || ks == nullptr || ys == nullptr) return false;
+  const void* const out = memory.Of(*conv.Out());
+  std::vector<float> sums(static_cast<size_t>(to.elements()));
   ForProducts(x, k, conv.Place(), y, [&](int64_t a, int64_t b, int64_t c) {
     if (out == ys) {
-      out[c] += Read(xs, x.type, a) * Read(ks, k.type, b);
+      sums[static_cast<size_t>(c)] += Read(xs, x.type, a) * Read(ks, k.type, b);
     } else if (out == xs) {
-      out[a] += Read(ys, y.type, c) * Read(ks, k.type, b);
+      sums[static_cast<size_t>(a)] += Read(ys, y.type, c) * Read(ks, k.type, b);
     } else {
-      out[b] += Read(ys, y.type, c) * Read(xs, x.type, a);
+      sums[static_cast<size_t>(b)] += Read(ys, y.type, c) * Read(xs, x.type, a);
     }
   });
+  for (int64_t i = 0; i < to.elements(); ++i) {
+    Write(memory.Of(*conv.Out()), to.type, i, sums[static_cast<size_t>(i)]);
+  }
   return true;
 }
 
 bool Pointwise(const Descriptor& operation, Memory& memory) {
   const Descriptor& x = *operation.Part(CUDNN_ATTR_OPERATION_POINTWISE_XDESC);
+  const Descriptor& y = *operation.Part(CUDNN_ATTR_OPERATION_POINTWISE_YDESC);
   const Descriptor* const other = operation.Part(CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
-  const auto* from = static_cast<const float*>(memory.Of(x));
-  auto* to = static_cast<float*>(memory.Of(*operation.Part(CUDNN_ATTR_OPERATION_POINTWISE_YDESC)));
-  const auto* bias = other == nullptr ? nullptr : static_cast<const float*>(memory.Of(*other));
+  const Images from = ImagesOf(x), to = ImagesOf(y);
+  const void *xs = memory.Of(x), *bias = other == nullptr ? nullptr : memory.Of(*other);
+  void* const ys = memory.Of(y);
   const auto mode = operation.Part(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR)
                         ->Get<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE);
-  if (from == nullptr || to == nullptr || (mode == CUDNN_POINTWISE_ADD) != (bias != nullptr)) return false;
+  if (xs == nullptr || ys == nullptr || (mode == CUDNN_POINTWISE_ADD) != (bias != nullptr)) return false;
   // Channels are next to each other.
-  const int64_t channels = ImagesOf(x).dims[1];
-  for (int64_t i = 0; i < ImagesOf(x).elements(); ++i) {
-    to[i] = mode == CUDNN_POINTWISE_ADD ? from[i] + bias[i % channels] : std::max(from[i], 0.0f);
+  const int64_t channels = from.dims[1];
+  for (int64_t i = 0; i < from.elements(); ++i) {
+    const float value = Read(xs, from.type, i);
+    const float shifted = bias == nullptr ? value : value + Read(bias, ImagesOf(*other).type, i % channels);
+    Write(ys, to.type, i, mode == CUDNN_POINTWISE_ADD ? shifted : std::max(value, 0.0f));
   }
   return true;
 }

@@ -10,6 +10,7 @@
 #include "worker/device/cuda/conv_kernels.h"
 #include "worker/device/cuda/conv_legacy.h"
 #include "worker/device/cuda/gemm.h"
+#include "worker/device/cuda/gemm_plan.h"
 #include "worker/device/cuda/images.h"
 
 namespace lockstep::cuda {
@@ -20,10 +21,10 @@ class ConvPlans::Plan {
   Plan(Context& context, const Request& request) : product_(ProductOf(request)) {
     const bool graph = request.layout == Layout::kImages && request.aligned;
     const ConvEpilogue wanted{.bias = request.bias, .relu = request.relu};
-    if (graph && IsRounded(product_.precision)) MakeGraph(context, HalfType(), wanted);
+    if (graph && IsRounded(product_.precision)) MakeGraph(context, FactorTypeOf(product_.precision), wanted);
     // As TF32, which holds them exactly.
     if (graph && graph_ == nullptr && product_.precision != ProductPrecision::kFloat) {
-      MakeGraph(context, FactorType::kFloat, wanted);
+      MakeGraph(context, DType::kF32, wanted);
     }
     if (graph_ == nullptr) legacy_.emplace(context, product_);
   }
@@ -34,7 +35,7 @@ class ConvPlans::Plan {
   // What is done behind a forward pass without the caller.
   const ConvEpilogue& done() const { return done_; }
   // What both factors are, or are copied into.
-  FactorType factor_type() const { return factor_type_; }
+  DType factor_type() const { return factor_type_; }
 
   // Forward: x, kernel, y. Input: dy, kernel, dx. Kernel: x, dy, dkernel.
   void Run(Context& context, const void* first, const void* second, const float* bias, float* out) const {
@@ -53,18 +54,15 @@ class ConvPlans::Plan {
             .precision = request.args.precision};
   }
 
-  FactorType HalfType() const {
-    return product_.precision == ProductPrecision::kBf16 ? FactorType::kBf16 : FactorType::kFloat16;
-  }
-  void MakeGraph(Context& context, FactorType type, const ConvEpilogue& wanted) {
-    if (wanted.any()) graph_ = GraphConv::Make(context, product_, type, wanted);
+  void MakeGraph(Context& context, DType type, const ConvEpilogue& wanted) {
+    if (wanted.any()) graph_ = GraphConv::Make(context, product_, {.factors = type}, wanted);
     if (graph_ != nullptr) done_ = wanted;
-    if (graph_ == nullptr) graph_ = GraphConv::Make(context, product_, type, {});
+    if (graph_ == nullptr) graph_ = GraphConv::Make(context, product_, {.factors = type}, {});
     if (graph_ != nullptr) factor_type_ = type;
   }
 
   const ConvProduct product_;
-  FactorType factor_type_ = FactorType::kFloat;
+  DType factor_type_ = DType::kF32;
   std::unique_ptr<GraphConv> graph_;
   std::optional<LegacyConv> legacy_;
   ConvEpilogue done_;
@@ -95,17 +93,17 @@ namespace {
 bool Aligned(const Tensor& t) { return reinterpret_cast<uintptr_t>(t.data) % 16 == 0; }
 
 // Scratch memory for a factor of so many elements; null: no memory, which is noted.
-void* FactorMemory(Context& context, FactorType type, Slot slot, int64_t elements) {
-  const size_t size = type == FactorType::kFloat ? sizeof(float) : sizeof(uint16_t);
+void* FactorMemory(Context& context, DType type, Slot slot, int64_t elements) {
+  const size_t size = type == DType::kF32 ? sizeof(float) : sizeof(uint16_t);
   return context.Scratch<char>(slot, static_cast<size_t>(elements) * size);
 }
 
 // The factor as the product reads it: itself, or rounded in the slot.
-const void* Rounded(Context& context, const WindowArgs& args, FactorType type, const Tensor& t, Slot slot) {
+const void* Rounded(Context& context, const WindowArgs& args, DType type, const Tensor& t, Slot slot) {
   if (!IsRounded(args.precision)) return t.data;
   void* const rounded = FactorMemory(context, type, slot, t.elements());
   if (rounded == nullptr) return nullptr;
-  if (type == FactorType::kFloat) {
+  if (type == DType::kF32) {
     RoundToFloats(context, args.precision, t.as<float>(), t.elements(), static_cast<float*>(rounded));
   } else {
     RoundFactor(context, args.precision, t.as<float>(), t.elements(), rounded);
@@ -116,7 +114,7 @@ const void* Rounded(Context& context, const WindowArgs& args, FactorType type, c
 // The images as the plan wants them.
 const void* Images(Context& context, const ConvPlans::Plan& plan, const WindowArgs& args, const Tensor& x) {
   const ConvGeometry& g = plan.geometry();
-  const FactorType type = plan.factor_type();
+  const DType type = plan.factor_type();
   if (!g.copied) return Rounded(context, args, type, x, Slot::kLeft);
   void* const copy = FactorMemory(context, type, Slot::kLeft, g.library_images());
   if (copy == nullptr) return nullptr;
@@ -130,7 +128,7 @@ const void* Images(Context& context, const ConvPlans::Plan& plan, const WindowAr
 
 const void* Kernel(Context& context, const ConvPlans::Plan& plan, const WindowArgs& args, Layout layout,
                    const Tensor& kernel) {
-  const FactorType type = plan.factor_type();
+  const DType type = plan.factor_type();
   if (layout == Layout::kRowMajor) return Rounded(context, args, type, kernel, Slot::kRight);
   void* const copy = FactorMemory(context, type, Slot::kRight, plan.geometry().library_kernel());
   if (copy != nullptr) PackKernel(context, plan.geometry(), args.precision, type, kernel.as<float>(), copy);
@@ -152,7 +150,7 @@ Tensor InRows(Context& context, const Tensor& images, Slot slot) {
 
 // Rounded in the slot, or as it is; null data: no memory.
 Tensor InFloats(Context& context, const WindowArgs& args, Tensor factor, Slot slot) {
-  factor.data = const_cast<void*>(Rounded(context, args, FactorType::kFloat, factor, slot));
+  factor.data = const_cast<void*>(Rounded(context, args, DType::kF32, factor, slot));
   return factor;
 }
 

@@ -50,9 +50,9 @@ class Setter {
   bool ok_ = true;
 };
 
-cudnnDataType_t TypeOf(FactorType type) {
-  if (type == FactorType::kFloat) return CUDNN_DATA_FLOAT;
-  return type == FactorType::kBf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
+cudnnDataType_t TypeOf(DType type) {
+  if (type == DType::kF32) return CUDNN_DATA_FLOAT;
+  return type == DType::kBF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
 }
 
 struct TensorPlace {
@@ -157,10 +157,10 @@ bool AddsProducts(Descriptor config, Descriptor engine) {
 
 }  // namespace
 
-std::unique_ptr<GraphConv> GraphConv::Make(Context& context, const ConvProduct& product, FactorType type,
+std::unique_ptr<GraphConv> GraphConv::Make(Context& context, const ConvProduct& product, const ConvTypes& types,
                                            const ConvEpilogue& epilogue) {
   std::unique_ptr<GraphConv> made(new GraphConv);
-  if (!made->Build(context, product, type, epilogue)) return nullptr;
+  if (!made->Build(context, product, types, epilogue)) return nullptr;
   return made;
 }
 
@@ -169,7 +169,7 @@ GraphConv::~GraphConv() {
   for (auto it = owned_.rbegin(); it != owned_.rend(); ++it) static_cast<void>(cudnnBackendDestroyDescriptor(*it));
 }
 
-void GraphConv::Run(Context& context, const void* first, const void* second, const float* bias, float* out) const {
+void GraphConv::Run(Context& context, const void* first, const void* second, const void* bias, void* out) const {
   void* workspace = nullptr;
   if (bytes_ > 0) {
     workspace = context.Scratch<char>(Slot::kLibrary, static_cast<size_t>(bytes_));
@@ -192,27 +192,29 @@ void GraphConv::Run(Context& context, const void* first, const void* second, con
   static_cast<void>(cudnnBackendDestroyDescriptor(pack));
 }
 
-bool GraphConv::Build(Context& context, const ConvProduct& product, FactorType type, const ConvEpilogue& epilogue) {
+bool GraphConv::Build(Context& context, const ConvProduct& product, const ConvTypes& types,
+                      const ConvEpilogue& epilogue) {
   has_bias_ = epilogue.bias;
-  const Descriptor graph = Operations(context, product, type, epilogue);
+  const Descriptor graph = Operations(context, product, types, epilogue);
   // By the library's own order, so that every run takes the same one; nothing is measured.
   return graph != nullptr &&
          (Choose(context, graph, CUDNN_HEUR_MODE_A) || Choose(context, graph, CUDNN_HEUR_MODE_FALLBACK));
 }
 
-Descriptor GraphConv::Operations(Context& context, const ConvProduct& product, FactorType type,
+Descriptor GraphConv::Operations(Context& context, const ConvProduct& product, const ConvTypes& types,
                                  const ConvEpilogue& epilogue) {
   const ConvGeometry& g = product.geometry;
   const std::array<int64_t, 4> x_dims{g.rows, g.library_channels, g.size[0], g.size[1]};
   const std::array<int64_t, 4> k_dims{g.filters, product.depth(), g.window[0], g.window[1]};
   const std::array<int64_t, 4> y_dims{g.rows, g.filters, g.out[0], g.out[1]};
-  const cudnnDataType_t factor = TypeOf(type);
+  const cudnnDataType_t factor = TypeOf(types.factors), written = TypeOf(types.result);
   const auto tensor = [&](const TensorPlace& place, const std::array<int64_t, 4>& dims) {
     return FinishTensor(New(CUDNN_BACKEND_TENSOR_DESCRIPTOR), place, dims);
   };
   // The product's own result.
   const TensorPlace first{kFirst, factor}, second{kSecond, factor};
-  const TensorPlace result{epilogue.any() ? kProduct : kOut, CUDNN_DATA_FLOAT, epilogue.any()};
+  const TensorPlace result{epilogue.any() ? kProduct : kOut, epilogue.any() ? CUDNN_DATA_FLOAT : written,
+                           epilogue.any()};
   const ConvPass pass = product.pass;
   const Descriptor x = tensor(pass == ConvPass::kInput ? result : first, x_dims);
   const Descriptor kernel = tensor(pass == ConvPass::kKernel ? result : second, k_dims);
@@ -243,12 +245,12 @@ Descriptor GraphConv::Operations(Context& context, const ConvProduct& product, F
     y = next;
   };
   if (epilogue.bias) {
-    const Descriptor bias = tensor({kBias, CUDNN_DATA_FLOAT}, {1, g.filters, 1, 1});
+    const Descriptor bias = tensor({kBias, written}, {1, g.filters, 1, 1});
     if (bias == nullptr) return nullptr;
-    const TensorPlace to{epilogue.relu ? kShifted : kOut, CUDNN_DATA_FLOAT, epilogue.relu};
+    const TensorPlace to{epilogue.relu ? kShifted : kOut, epilogue.relu ? CUDNN_DATA_FLOAT : written, epilogue.relu};
     pointwise(CUDNN_POINTWISE_ADD, bias, to);
   }
-  if (epilogue.relu) pointwise(CUDNN_POINTWISE_RELU_FWD, nullptr, {kOut, CUDNN_DATA_FLOAT});
+  if (epilogue.relu) pointwise(CUDNN_POINTWISE_RELU_FWD, nullptr, {kOut, written});
   if (std::find(operations.begin(), operations.end(), nullptr) != operations.end()) return nullptr;
   return Setter(New(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR))
       .Set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, context.dnn)

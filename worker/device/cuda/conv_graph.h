@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A convolution channels last by cuDNN's graph interface: factors of 16 bits, or floats multiplied as TF32, products
-// added in float and left as floats; bias and ReLU behind a forward pass in the same kernel. cuDNN's own functions for
-// convolutions have neither 16 bits with a result of floats nor what is behind.
+// A convolution channels last by cuDNN's graph interface: numbers of 16 bits, or floats multiplied as TF32, products
+// added in float; bias and ReLU behind a forward pass in the same kernel, in float too. cuDNN's own functions for
+// convolutions have nothing behind.
 #pragma once
 
 #include <cudnn.h>
@@ -12,7 +12,7 @@
 
 #include "worker/device/cuda/conv_product.h"
 #include "worker/device/cuda/cuda_context.h"
-#include "worker/device/cuda/images.h"
+#include "worker/device/device.h"
 
 namespace lockstep::cuda {
 
@@ -23,25 +23,33 @@ struct ConvEpilogue {
   bool any() const { return bias || relu; }
 };
 
+// Of the numbers in memory: kF32, kBF16 or kF16.
+struct ConvTypes {
+  // Both.
+  DType factors = DType::kF32;
+  // And of a bias.
+  DType result = DType::kF32;
+};
+
 // Of one device, and of one thread like it.
 class GraphConv {
  public:
   // Null: cuDNN has no engine for it that is deterministic, adds the products as they are, in float, and is compiled
   // already: another takes seconds for each shape at a job's start. Asks the library: not while the stream is recorded.
-  // type: of both factors. The product's precision: not kFloat.
-  static std::unique_ptr<GraphConv> Make(Context& context, const ConvProduct& product, FactorType type,
+  // The product's precision: not kFloat.
+  static std::unique_ptr<GraphConv> Make(Context& context, const ConvProduct& product, const ConvTypes& types,
                                          const ConvEpilogue& epilogue);
   ~GraphConv();
   GraphConv(const GraphConv&) = delete;
   GraphConv& operator=(const GraphConv&) = delete;
 
   // As of LegacyConv; all addresses are multiples of 16. bias: null without one.
-  void Run(Context& context, const void* first, const void* second, const float* bias, float* out) const;
+  void Run(Context& context, const void* first, const void* second, const void* bias, void* out) const;
 
  private:
   GraphConv() = default;
-  bool Build(Context& context, const ConvProduct& product, FactorType type, const ConvEpilogue& epilogue);
-  cudnnBackendDescriptor_t Operations(Context& context, const ConvProduct& product, FactorType type,
+  bool Build(Context& context, const ConvProduct& product, const ConvTypes& types, const ConvEpilogue& epilogue);
+  cudnnBackendDescriptor_t Operations(Context& context, const ConvProduct& product, const ConvTypes& types,
                                       const ConvEpilogue& epilogue);
   bool Choose(Context& context, cudnnBackendDescriptor_t graph, cudnnBackendHeurMode_t mode);
   bool Plan(Context& context, cudnnBackendDescriptor_t config);

@@ -133,15 +133,10 @@ struct UnpackKernelOp {
 
 // visit(element, rounding) of a factor's memory.
 template <typename Visit>
-void VisitFactor(FactorType type, ProductPrecision precision, Visit visit) {
-  switch (type) {
-    case FactorType::kFloat:
-      return visit(float{}, ToFloat{precision});
-    case FactorType::kBf16:
-      return visit(uint16_t{}, ToBf16{});
-    case FactorType::kFloat16:
-      return visit(uint16_t{}, ToFloat16{});
-  }
+void VisitFactor(DType type, ProductPrecision precision, Visit visit) {
+  if (type == DType::kF32) return visit(float{}, ToFloat{precision});
+  if (type == DType::kBF16) return visit(uint16_t{}, ToBf16{});
+  visit(uint16_t{}, ToFloat16{});
 }
 
 int64_t Window(const ConvGeometry& g) { return g.window[0] * g.window[1]; }
@@ -158,7 +153,7 @@ void Relayout(Context& context, Tensor from, Tensor to) {
   });
 }
 
-void PackImages(Context& context, const ConvGeometry& g, ProductPrecision precision, FactorType type, const float* from,
+void PackImages(Context& context, const ConvGeometry& g, ProductPrecision precision, DType type, const float* from,
                 void* to) {
   const int64_t n = g.rows * g.size[0] * g.size[1] * g.library_channels;
   VisitFactor(type, precision, [&]<typename To, typename Round>(To, Round round) {
@@ -166,7 +161,7 @@ void PackImages(Context& context, const ConvGeometry& g, ProductPrecision precis
   });
 }
 
-void PackKernel(Context& context, const ConvGeometry& g, ProductPrecision precision, FactorType type, const float* from,
+void PackKernel(Context& context, const ConvGeometry& g, ProductPrecision precision, DType type, const float* from,
                 void* to) {
   VisitFactor(type, precision, [&]<typename To, typename Round>(To, Round round) {
     ForEach(context, g.filters * Window(g) * g.library_channels,

@@ -13,15 +13,15 @@ namespace lockstep::cuda {
 // See Device.
 void Relayout(Context& context, Tensor from, Tensor to);
 
-// What a factor is copied into. kFloat: floats, rounded to the product's precision where that is one of 16 bits.
-enum class FactorType : unsigned char { kFloat, kBf16, kFloat16 };
-
+// `type`: what a factor is copied into, kBF16, kF16, or kF32: floats, rounded to the product's precision where that is
+// one of 16 bits.
+//
 // to: [rows, size, library_channels] of the geometry, zeros around the images and in the channels that they lack.
 // from: [rows, in, channels].
-void PackImages(Context& context, const ConvGeometry& geometry, ProductPrecision precision, FactorType type,
+void PackImages(Context& context, const ConvGeometry& geometry, ProductPrecision precision, DType type,
                 const float* from, void* to);
 // from: [filters, channels, window], to: [filters, window, library_channels].
-void PackKernel(Context& context, const ConvGeometry& geometry, ProductPrecision precision, FactorType type,
+void PackKernel(Context& context, const ConvGeometry& geometry, ProductPrecision precision, DType type,
                 const float* from, void* to);
 // The way back, of floats: what the library added is left out.
 void UnpackImages(Context& context, const ConvGeometry& geometry, const float* from, float* to);
