@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/device/cuda/activations.h"
 #include "worker/device/cuda/copy.h"
-#include "worker/device/cuda/launch.cuh"
+#include "worker/device/cuda/pack.cuh"
 #include "worker/device/cuda/visit.h"
 #include "worker/device/math/activations.h"
 
@@ -14,7 +14,12 @@ struct ForwardOp {
   Math math;
   const T* x;
   T* y;
-  __device__ void operator()(int64_t i) const { y[i] = math.Forward(x[i]); }
+  template <int Width>
+  __device__ void Run(int64_t i) const {
+    Pack<T, Width> v = Pack<T, Width>::Load(x + i);
+    for (int k = 0; k < Width; ++k) v.at[k] = math.Forward(v.at[k]);
+    v.Store(y + i);
+  }
 };
 
 // x: what the derivative is taken from, where it is not y.
@@ -25,7 +30,14 @@ struct BackwardOp {
   const T* y;
   const T* dy;
   T* dx;
-  __device__ void operator()(int64_t i) const { dx[i] = dy[i] * math.Gradient(x[i], y[i]); }
+  template <int Width>
+  __device__ void Run(int64_t i) const {
+    using P = Pack<T, Width>;
+    const P from = P::Load(x + i), to = P::Load(y + i);
+    P d = P::Load(dy + i);
+    for (int k = 0; k < Width; ++k) d.at[k] = d.at[k] * math.Gradient(from.at[k], to.at[k]);
+    d.Store(dx + i);
+  }
 };
 
 template <typename T, typename Math>
@@ -45,19 +57,21 @@ void ActivationForward(Context& context, const ActivationArgs& args, Tensor x, T
     if (x.data != y.data) Copy(context, x, y);
     return;
   }
-  VisitReal(y.type, [&]<typename T>(T) {
+  const int64_t n = y.elements();
+  VisitStored(y.type, [&]<typename T>(T) {
     VisitActivation(args, [&](auto math) {
-      ForEach(context, y.elements(), ForwardOp<T, decltype(math)>{math, x.as<T>(), y.as<T>()});
+      ForPacks<T>(context, n, n, {x.data, y.data}, ForwardOp<T, decltype(math)>{math, x.as<T>(), y.as<T>()});
     });
   });
 }
 
 void ActivationBackward(Context& context, const ActivationArgs& args, Tensor x, Tensor y, Tensor dy, Tensor dx) {
   const Tensor input = GradientNeedsInput(args.kind) ? x : y;
-  VisitReal(y.type, [&]<typename T>(T) {
+  const int64_t n = y.elements();
+  VisitStored(y.type, [&]<typename T>(T) {
     VisitActivation(args, [&](auto math) {
-      ForEach(context, y.elements(),
-              BackwardOp<T, decltype(math)>{math, input.as<T>(), y.as<T>(), dy.as<T>(), dx.as<T>()});
+      ForPacks<T>(context, n, n, {input.data, y.data, dy.data, dx.data},
+                  BackwardOp<T, decltype(math)>{math, input.as<T>(), y.as<T>(), dy.as<T>(), dx.as<T>()});
     });
   });
 }

@@ -55,9 +55,9 @@ struct CropOp {
 template <typename T, typename Math>
 struct BiasOp {
   Math math;
-  const T* bias;
+  const Real<T>* bias;
   T* y;
-  __device__ T Of(int64_t channel) const { return bias == nullptr ? T(0) : bias[channel]; }
+  __device__ Real<T> Of(int64_t channel) const { return bias == nullptr ? Real<T>(0) : bias[channel]; }
   template <int Width, typename Biases>
   __device__ void Run(int64_t i, const Biases& biases) const {
     Pack<T, Width> v = Pack<T, Width>::Load(y + i);
@@ -69,8 +69,10 @@ struct BiasOp {
 template <typename T>
 struct AddNumbers {
   const T* dy;
-  __device__ void operator()(PairSum& sum, int64_t, int64_t, int64_t i) const {
-    sum.first += static_cast<double>(dy[i]);
+  template <int Width>
+  __device__ void Run(PairSum* sums, int64_t, int64_t, int64_t i) const {
+    const Pack<T, Width> d = Pack<T, Width>::Load(dy + i);
+    for (int k = 0; k < Width; ++k) sums[k].first += static_cast<double>(d.at[k]);
   }
 };
 
@@ -203,16 +205,16 @@ void CropImages(Context& context, const ConvGeometry& g, const float* from, floa
 
 void PlaneBiasActivation(Context& context, const ActivationArgs& activation, Tensor bias, Tensor y) {
   if (y.elements() == 0 || (bias.data == nullptr && activation.linear())) return;
-  VisitReal(y.type, [&]<typename T>(T) {
+  VisitStored(y.type, [&]<typename T>(T) {
     VisitActivation(activation, [&](auto math) {
-      ForPlanes<T>(context, PlanesOf(y), {y.data}, BiasOp<T, decltype(math)>{math, bias.as<T>(), y.as<T>()});
+      ForPlanes<T>(context, PlanesOf(y), {y.data}, BiasOp<T, decltype(math)>{math, bias.as<Real<T>>(), y.as<T>()});
     });
   });
 }
 
 void PlaneBiasGradient(Context& context, Tensor dy, Tensor dbias) {
-  VisitReal(dy.type, [&]<typename T>(T) {
-    SumPlanes(context, PlanesOf(dy), AddNumbers<T>{dy.as<T>()}, FinishBias<T>{dbias.as<T>()});
+  VisitStored(dy.type, [&]<typename T>(T) {
+    SumPlanes<T>(context, PlanesOf(dy), {dy.data}, AddNumbers<T>{dy.as<T>()}, FinishBias<Real<T>>{dbias.as<Real<T>>()});
   });
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/device/cuda/copy.h"
 #include "worker/device/cuda/gathered.cuh"
-#include "worker/device/cuda/launch.cuh"
+#include "worker/device/cuda/pack.cuh"
 #include "worker/device/cuda/visit.h"
 
 namespace lockstep::cuda {
@@ -31,7 +31,13 @@ struct AddOp {
   const T* a;
   const T* b;
   T* out;
-  __device__ void operator()(int64_t i) const { out[i] = a[i] + b[i]; }
+  template <int Width>
+  __device__ void Run(int64_t i) const {
+    Pack<T, Width> sum = Pack<T, Width>::Load(a + i);
+    const Pack<T, Width> other = Pack<T, Width>::Load(b + i);
+    for (int k = 0; k < Width; ++k) sum.at[k] += other.at[k];
+    sum.Store(out + i);
+  }
 };
 
 template <typename T>
@@ -121,8 +127,9 @@ void Fill(Context& context, Tensor out, double value) {
 
 void Add(Context& context, Tensor a, Tensor b, Tensor out) {
   if (out.data == context.recording.looked_through) context.recording.looked_through = nullptr;
-  VisitReal(out.type, [&]<typename T>(T) {
-    ForEach(context, out.elements(), AddOp<T>{a.as<T>(), b.as<T>(), out.as<T>()});
+  const int64_t n = out.elements();
+  VisitStored(out.type, [&]<typename T>(T) {
+    ForPacks<T>(context, n, n, {a.data, b.data, out.data}, AddOp<T>{a.as<T>(), b.as<T>(), out.as<T>()});
   });
 }
 

@@ -11,10 +11,14 @@ namespace {
 template <typename T>
 struct AddSquares {
   const T* x;
-  __device__ void operator()(PairSum& sum, int64_t, int64_t, int64_t i) const {
-    const double v = static_cast<double>(x[i]);
-    sum.first += v;
-    sum.second += v * v;
+  template <int Width>
+  __device__ void Run(PairSum* sums, int64_t, int64_t, int64_t i) const {
+    const Pack<T, Width> numbers = Pack<T, Width>::Load(x + i);
+    for (int k = 0; k < Width; ++k) {
+      const double v = static_cast<double>(numbers.at[k]);
+      sums[k].first += v;
+      sums[k].second += v * v;
+    }
   }
 };
 
@@ -31,10 +35,14 @@ template <typename T>
 struct AddProducts {
   const T* x;
   const T* dy;
-  __device__ void operator()(PairSum& sum, int64_t, int64_t, int64_t i) const {
-    const double d = static_cast<double>(dy[i]);
-    sum.first += d;
-    sum.second += d * static_cast<double>(x[i]);
+  template <int Width>
+  __device__ void Run(PairSum* sums, int64_t, int64_t, int64_t i) const {
+    const Pack<T, Width> from = Pack<T, Width>::Load(x + i), gradient = Pack<T, Width>::Load(dy + i);
+    for (int k = 0; k < Width; ++k) {
+      const double d = static_cast<double>(gradient.at[k]);
+      sums[k].first += d;
+      sums[k].second += d * static_cast<double>(from.at[k]);
+    }
   }
 };
 
@@ -83,18 +91,18 @@ template <typename T>
 struct ChannelForward {
   const T* x;
   const double* statistics;
-  const T* gamma;
-  const T* beta;
+  const Real<T>* gamma;
+  const Real<T>* beta;
   T* y;
   int64_t channels;
 
   struct Line {
-    T scale, shift;
+    Real<T> scale, shift;
   };
   __device__ Line Of(int64_t c) const {
     const double scale = statistics[channels + c] * (gamma == nullptr ? 1.0 : static_cast<double>(gamma[c]));
     const double shift = (beta == nullptr ? 0.0 : static_cast<double>(beta[c])) - statistics[c] * scale;
-    return {static_cast<T>(scale), static_cast<T>(shift)};
+    return {static_cast<Real<T>>(scale), static_cast<Real<T>>(shift)};
   }
   template <int Width, typename Lines>
   __device__ void Run(int64_t i, const Lines& lines) const {
@@ -108,7 +116,7 @@ template <typename T>
 struct ChannelBackward {
   const T* x;
   const double* statistics;
-  const T* gamma;
+  const Real<T>* gamma;
   const double* sums;
   double count;
   const T* dy;
@@ -116,14 +124,15 @@ struct ChannelBackward {
   int64_t channels;
 
   struct Plane {
-    T of_dy, of_x, shift;
+    Real<T> of_dy, of_x, shift;
   };
   __device__ Plane Of(int64_t c) const {
     const double mean = statistics[c], inverse = statistics[channels + c];
     const double scale = inverse * (gamma == nullptr ? 1.0 : static_cast<double>(gamma[c]));
     const double per_dy = count > 0 ? sums[c] / count : 0.0;
     const double per_x = count > 0 ? sums[channels + c] / count * inverse : 0.0;
-    return {static_cast<T>(scale), static_cast<T>(-scale * per_x), static_cast<T>(scale * (per_x * mean - per_dy))};
+    return {static_cast<Real<T>>(scale), static_cast<Real<T>>(-scale * per_x),
+            static_cast<Real<T>>(scale * (per_x * mean - per_dy))};
   }
   template <int Width, typename Planes>
   __device__ void Run(int64_t i, const Planes& planes) const {
@@ -215,11 +224,14 @@ template <typename T>
 struct AddRowGradients {
   RowGroups<T> g;
   const T* dy;
-  __device__ void operator()(PairSum& sum, int64_t row, int64_t c, int64_t i) const {
-    const double* statistics = g.statistics + 2 * (row * g.groups + c * g.spatial / g.size);
-    const double d = static_cast<double>(dy[i]);
-    sum.first += d * ((static_cast<double>(g.x[i]) - statistics[0]) * statistics[1]);
-    sum.second += d;
+  template <int Width>
+  __device__ void Run(PairSum* sums, int64_t row, int64_t channel, int64_t i) const {
+    for (int k = 0; k < Width; ++k) {
+      const double* statistics = g.statistics + 2 * (row * g.groups + (channel + k) * g.spatial / g.size);
+      const double d = static_cast<double>(dy[i + k]);
+      sums[k].first += d * ((static_cast<double>(g.x[i + k]) - statistics[0]) * statistics[1]);
+      sums[k].second += d;
+    }
   }
 };
 
@@ -248,8 +260,8 @@ RowGroups<T> RowGroupsOf(const RowNormArgs& args, const Tensor& x, const Tensor&
 
 void ChannelSums(Context& context, Tensor x, Tensor sums) {
   if (x.elements() == 0) return;
-  VisitReal(x.type, [&]<typename T>(T) {
-    SumPlanes(context, PlanesOf(x), AddSquares<T>{x.as<T>()}, FinishSums{sums.as<double>(), x.shape[1]});
+  VisitStored(x.type, [&]<typename T>(T) {
+    SumPlanes<T>(context, PlanesOf(x), {x.data}, AddSquares<T>{x.as<T>()}, FinishSums{sums.as<double>(), x.shape[1]});
   });
 }
 
@@ -268,27 +280,27 @@ void MovingStatistics(Context& context, Tensor mean, Tensor variance, double eps
 
 void ChannelNormForward(Context& context, Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) {
   if (x.elements() == 0) return;
-  VisitReal(x.type, [&]<typename T>(T) {
-    ForPlanes<T>(
-        context, PlanesOf(x), {x.data, y.data},
-        ChannelForward<T>{x.as<T>(), statistics.as<double>(), gamma.as<T>(), beta.as<T>(), y.as<T>(), x.shape[1]});
+  VisitStored(x.type, [&]<typename T>(T) {
+    ForPlanes<T>(context, PlanesOf(x), {x.data, y.data},
+                 ChannelForward<T>{x.as<T>(), statistics.as<double>(), gamma.as<Real<T>>(), beta.as<Real<T>>(),
+                                   y.as<T>(), x.shape[1]});
   });
 }
 
 void ChannelNormSums(Context& context, Tensor x, Tensor statistics, Tensor dy, Tensor sums) {
   if (x.elements() == 0) return;
-  VisitReal(x.type, [&]<typename T>(T) {
-    SumPlanes(context, PlanesOf(x), AddProducts<T>{x.as<T>(), dy.as<T>()},
-              FinishNormSums{statistics.as<double>(), sums.as<double>(), x.shape[1]});
+  VisitStored(x.type, [&]<typename T>(T) {
+    SumPlanes<T>(context, PlanesOf(x), {x.data, dy.data}, AddProducts<T>{x.as<T>(), dy.as<T>()},
+                 FinishNormSums{statistics.as<double>(), sums.as<double>(), x.shape[1]});
   });
 }
 
 void ChannelNormBackward(Context& context, Tensor x, Tensor statistics, Tensor gamma, Tensor sums, double count,
                          Tensor dy, Tensor dx) {
   if (x.elements() == 0) return;
-  VisitReal(x.type, [&]<typename T>(T) {
+  VisitStored(x.type, [&]<typename T>(T) {
     ForPlanes<T>(context, PlanesOf(x), {x.data, dy.data, dx.data},
-                 ChannelBackward<T>{x.as<T>(), statistics.as<double>(), gamma.as<T>(), sums.as<double>(), count,
+                 ChannelBackward<T>{x.as<T>(), statistics.as<double>(), gamma.as<Real<T>>(), sums.as<double>(), count,
                                     dy.as<T>(), dx.as<T>(), x.shape[1]});
   });
 }
@@ -311,8 +323,8 @@ void RowNormBackward(Context& context, const RowNormArgs& args, Tensor x, Tensor
     if (n == 0) return;
     const RowGroups<T> groups = RowGroupsOf<T>(args, x, gamma, statistics);
     if (dgamma.data != nullptr || dbeta.data != nullptr) {
-      SumPlanes(context, PlaneShape{rows, n / args.spatial, args.spatial}, AddRowGradients<T>{groups, dy.as<T>()},
-                FinishRowGradients<T>{dgamma.as<T>(), dbeta.as<T>()});
+      SumPlanes<T>(context, PlaneShape{rows, n / args.spatial, args.spatial}, {x.data, dy.data},
+                   AddRowGradients<T>{groups, dy.as<T>()}, FinishRowGradients<T>{dgamma.as<T>(), dbeta.as<T>()});
     }
     if (dx.data == nullptr) return;
     RowBackwardKernel<<<static_cast<unsigned>(rows * args.groups), kThreads, 0, context.stream>>>(groups, dy.as<T>(),

@@ -68,7 +68,7 @@ void ForColumns(Context& context, const PlaneShape& s, const F& f) {
 template <typename T, typename F>
 void ForPlanes(Context& context, const PlaneShape& s, std::initializer_list<const void*> arrays, const F& f) {
   if (s.places > 1) return ForPacks<T>(context, s.rows * s.channels * s.places, s.places, arrays, PlanePack<F>{f, s});
-  if (CanPack<T>(s.channels, arrays)) return ForColumns<kPackWidth<T>>(context, s, f);
+  if (CanPack(kPackWidth<T>, sizeof(T), s.channels, arrays)) return ForColumns<kPackWidth<T>>(context, s, f);
   ForColumns<1>(context, s, f);
 }
 
@@ -98,7 +98,8 @@ __device__ void LeavePair(int64_t channels, int64_t chunk, int64_t channel, Pair
   }
 }
 
-// Block: (channel, chunk). add(sum, row, channel, index) adds one number to a pair.
+// Block: (channel, chunk). add.Run<Width>(sums, row, channel, index) adds a number to each of Width pairs, those of
+// neighbouring channels.
 template <typename Add, typename Finish>
 __global__ void __launch_bounds__(kThreads)
     PlaneSumsKernel(PlaneShape s, int64_t chunk, Add add, Finish finish, double* partials) {
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(kThreads)
   int64_t row = (begin + threadIdx.x) / s.places, place = (begin + threadIdx.x) % s.places;
   PairSum sum;
   for (int64_t k = begin + threadIdx.x; k < end; k += kThreads) {
-    add(sum, row, channel, (row * s.channels + channel) * s.places + place);
+    add.template Run<1>(&sum, row, channel, (row * s.channels + channel) * s.places + place);
     row += row_step;
     place += place_step;
     if (place >= s.places) {
@@ -125,29 +126,33 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) LeavePair(s.channels, blockIdx.y, channel, sum, partials, finish);
 }
 
-// One place: block (32 channels, chunk of rows), threads [8, 32].
-template <typename Add, typename Finish>
+// One place: block (32 Width channels, chunk of rows), threads [8, 32]. A thread has Width channels.
+template <int Width, typename Add, typename Finish>
 __global__ void __launch_bounds__(kWarp* kColumnThreads)
     ColumnSumsKernel(PlaneShape s, int64_t chunk, Add add, Finish finish, double* partials) {
-  __shared__ double shared[2][kColumnThreads][kWarp];
-  const int64_t channel = static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x;
+  __shared__ double shared[2][kColumnThreads][kWarp][Width];
+  const int64_t channel = (static_cast<int64_t>(blockIdx.x) * kWarp + threadIdx.x) * Width;
   const int64_t begin = static_cast<int64_t>(blockIdx.y) * chunk;
   const int64_t end = begin + chunk < s.rows ? begin + chunk : s.rows;
-  PairSum sum;
+  PairSum sums[Width];
   if (channel < s.channels) {
     for (int64_t row = begin + threadIdx.y; row < end; row += kColumnThreads) {
-      add(sum, row, channel, row * s.channels + channel);
+      add.template Run<Width>(sums, row, channel, row * s.channels + channel);
     }
   }
-  shared[0][threadIdx.y][threadIdx.x] = sum.first;
-  shared[1][threadIdx.y][threadIdx.x] = sum.second;
+  for (int k = 0; k < Width; ++k) {
+    shared[0][threadIdx.y][threadIdx.x][k] = sums[k].first;
+    shared[1][threadIdx.y][threadIdx.x][k] = sums[k].second;
+  }
   __syncthreads();
   if (threadIdx.y != 0 || channel >= s.channels) return;
-  for (int i = 1; i < kColumnThreads; ++i) {
-    sum.first += shared[0][i][threadIdx.x];
-    sum.second += shared[1][i][threadIdx.x];
+  for (int k = 0; k < Width; ++k) {
+    for (int i = 1; i < kColumnThreads; ++i) {
+      sums[k].first += shared[0][i][threadIdx.x][k];
+      sums[k].second += shared[1][i][threadIdx.x][k];
+    }
+    LeavePair(s.channels, blockIdx.y, channel + k, sums[k], partials, finish);
   }
-  LeavePair(s.channels, blockIdx.y, channel, sum, partials, finish);
 }
 
 // Block: a channel.
@@ -167,9 +172,20 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) finish(channel, sum);
 }
 
-// Calls finish(channel, PairSum) on the device, once for each channel.
-template <typename Add, typename Finish>
-void SumPlanes(Context& context, const PlaneShape& s, const Add& add, const Finish& finish) {
+template <int Width, typename Add, typename Finish>
+void SumColumns(Context& context, const PlaneShape& s, int64_t chunks, int64_t chunk, const Add& add,
+                const Finish& finish, double* partials) {
+  constexpr int kChannels = kWarp * Width;
+  const dim3 grid(static_cast<unsigned>((s.channels + kChannels - 1) / kChannels), static_cast<unsigned>(chunks));
+  ColumnSumsKernel<Width><<<grid, dim3(kWarp, kColumnThreads), 0, context.stream>>>(s, chunk, add, finish, partials);
+}
+
+// Calls finish(channel, PairSum) on the device, once for each channel. T: what `arrays`, which `add` reads, hold.
+template <typename T, typename Add, typename Finish>
+void SumPlanes(Context& context, const PlaneShape& s, std::initializer_list<const void*> arrays, const Add& add,
+               const Finish& finish) {
+  // A warp reads 128 bytes at a time.
+  constexpr int kWidth = 4 / static_cast<int>(std::min(sizeof(T), sizeof(float)));
   const bool columns = s.places == 1;
   const int64_t count = s.rows * s.places;
   const int64_t most = columns ? kMostColumnChunks : kMaxChunks;
@@ -181,8 +197,11 @@ void SumPlanes(Context& context, const PlaneShape& s, const Add& add, const Fini
     if (partials == nullptr) return;
   }
   if (columns) {
-    const dim3 grid(static_cast<unsigned>((s.channels + kWarp - 1) / kWarp), static_cast<unsigned>(chunks));
-    ColumnSumsKernel<<<grid, dim3(kWarp, kColumnThreads), 0, context.stream>>>(s, chunk, add, finish, partials);
+    if (CanPack(kWidth, sizeof(T), s.channels, arrays)) {
+      SumColumns<kWidth>(context, s, chunks, chunk, add, finish, partials);
+    } else {
+      SumColumns<1>(context, s, chunks, chunk, add, finish, partials);
+    }
   } else {
     const dim3 grid(static_cast<unsigned>(s.channels), static_cast<unsigned>(chunks));
     PlaneSumsKernel<<<grid, kThreads, 0, context.stream>>>(s, chunk, add, finish, partials);

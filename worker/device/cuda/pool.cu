@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/device/cuda/activations.h"
+#include "worker/device/cuda/pack.cuh"
 #include "worker/device/cuda/pool.h"
 #include "worker/device/cuda/reduce.cuh"
 #include "worker/device/cuda/visit.h"
@@ -51,9 +52,10 @@ __device__ Span Over(const PoolShape& s, int axis, int64_t place) {
   return {begin, end < s.out[axis] ? end : s.out[axis]};
 }
 
-// A window's places inside its image.
-template <typename T>
+// A window's places inside its image, of Width channels.
+template <typename T, int Width>
 struct Window {
+  using Numbers = Pack<T, Width>;
   const T* image;
   int64_t width, channels;
   Span rows, columns;
@@ -65,7 +67,9 @@ struct Window {
         rows(Inside(s, 0, output.row)),
         columns(Inside(s, 1, output.column)) {}
   __device__ Window(const PoolShape& s, const T* x, int64_t output) : Window(s, x, Spot(s, s.out, output)) {}
-  __device__ T At(int64_t row, int64_t column) const { return image[(row * width + column) * channels]; }
+  __device__ Numbers At(int64_t row, int64_t column) const {
+    return Numbers::Load(image + (row * width + column) * channels);
+  }
   __device__ int64_t Places() const { return (rows.end - rows.begin) * (columns.end - columns.begin); }
 };
 
@@ -74,17 +78,22 @@ struct MaxForward {
   PoolShape s;
   const T* x;
   T* y;
-  __device__ void operator()(int64_t output) const {
-    const Window<T> w(s, x, output);
-    T largest = LowestOf<T>();
+  template <int Width>
+  __device__ void Run(int64_t output) const {
+    const Window<T, Width> w(s, x, output);
+    Pack<T, Width> largest;
+    for (Real<T>& each : largest.at) each = LowestOf<Real<T>>();
     for (int64_t r = w.rows.begin; r < w.rows.end; ++r) {
       for (int64_t c = w.columns.begin; c < w.columns.end; ++c) {
-        const T v = w.At(r, c);
-        // A NaN stays.
-        largest = v > largest || v != v ? v : largest;
+        const Pack<T, Width> place = w.At(r, c);
+        for (int k = 0; k < Width; ++k) {
+          const Real<T> v = place.at[k];
+          // A NaN stays.
+          largest.at[k] = v > largest.at[k] || v != v ? v : largest.at[k];
+        }
       }
     }
-    y[output] = largest;
+    largest.Store(y + output);
   }
 };
 
@@ -93,13 +102,19 @@ struct AverageForward {
   PoolShape s;
   const T* x;
   T* y;
-  __device__ void operator()(int64_t output) const {
-    const Window<T> w(s, x, output);
-    T sum = T(0);
+  template <int Width>
+  __device__ void Run(int64_t output) const {
+    const Window<T, Width> w(s, x, output);
+    Pack<T, Width> sum;
+    for (Real<T>& each : sum.at) each = Real<T>(0);
     for (int64_t r = w.rows.begin; r < w.rows.end; ++r) {
-      for (int64_t c = w.columns.begin; c < w.columns.end; ++c) sum += w.At(r, c);
+      for (int64_t c = w.columns.begin; c < w.columns.end; ++c) {
+        const Pack<T, Width> place = w.At(r, c);
+        for (int k = 0; k < Width; ++k) sum.at[k] += place.at[k];
+      }
     }
-    y[output] = sum / static_cast<T>(w.Places());
+    for (Real<T>& each : sum.at) each /= static_cast<Real<T>>(w.Places());
+    sum.Store(y + output);
   }
 };
 
@@ -109,12 +124,12 @@ __global__ void __launch_bounds__(kThreads) WideForwardKernel(PoolShape s, bool 
   const int64_t warps = static_cast<int64_t>(gridDim.x) * (kThreads / kWarp);
   for (int64_t output = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kWarp; output < s.outputs;
        output += warps) {
-    const Window<T> w(s, x, output);
+    const Window<T, 1> w(s, x, output);
     const int64_t columns = w.columns.end - w.columns.begin, places = w.Places();
     T total = max ? LowestOf<T>() : T(0);
     bool number = true;
     for (int64_t k = threadIdx.x % kWarp; k < places; k += kWarp) {
-      const T v = w.At(w.rows.begin + k / columns, w.columns.begin + k % columns);
+      const T v = w.At(w.rows.begin + k / columns, w.columns.begin + k % columns).at[0];
       number = number && v == v;
       total = max ? (v > total ? v : total) : total + v;
     }
@@ -133,18 +148,22 @@ struct Backward {
   const T* x;
   const T* dy;
   T* dx;
-  __device__ void operator()(int64_t input) const {
+  template <int Width>
+  __device__ void Run(int64_t input) const {
     const Spot at(s, s.in, input);
     const Span rows = Over(s, 0, at.row), columns = Over(s, 1, at.column);
-    T sum = T(0);
+    Pack<T, Width> sum;
+    for (Real<T>& each : sum.at) each = Real<T>(0);
     Spot output = at;
     for (output.row = rows.begin; output.row < rows.end; ++output.row) {
       for (output.column = columns.begin; output.column < columns.end; ++output.column) {
         const int64_t i = ((at.plane * s.out[0] + output.row) * s.out[1] + output.column) * s.channels + at.channel;
-        sum += share(s, at, output, i, dy[i]);
+        const Pack<T, Width> part = share(s, at, output, i, Pack<T, Width>::Load(dy + i));
+        for (int k = 0; k < Width; ++k) sum.at[k] += part.at[k];
       }
     }
-    dx[input] = before(sum, x, input);
+    before(sum, x + input);
+    sum.Store(dx + input);
   }
 };
 
@@ -153,14 +172,23 @@ template <typename T>
 struct MaxShare {
   const T* x;
   const T* y;
-  __device__ T operator()(const PoolShape& s, const Spot& at, const Spot& output, int64_t i, T dy) const {
-    const Window<T> w(s, x, output);
-    const T largest = y[i];
-    if (w.At(at.row, at.column) != largest) return T(0);
-    for (int64_t r = w.rows.begin; r <= at.row; ++r) {
+  template <int Width>
+  __device__ Pack<T, Width> operator()(const PoolShape& s, const Spot& at, const Spot& output, int64_t i,
+                                       Pack<T, Width> dy) const {
+    const Window<T, Width> w(s, x, output);
+    const Pack<T, Width> largest = Pack<T, Width>::Load(y + i), own = w.At(at.row, at.column);
+    bool any = false;
+    for (int k = 0; k < Width; ++k) {
+      if (own.at[k] != largest.at[k]) dy.at[k] = Real<T>(0);
+      any = any || own.at[k] == largest.at[k];
+    }
+    for (int64_t r = w.rows.begin; any && r <= at.row; ++r) {
       const int64_t end = r == at.row ? at.column : w.columns.end;
       for (int64_t c = w.columns.begin; c < end; ++c) {
-        if (w.At(r, c) == largest) return T(0);
+        const Pack<T, Width> earlier = w.At(r, c);
+        for (int k = 0; k < Width; ++k) {
+          if (earlier.at[k] == largest.at[k]) dy.at[k] = Real<T>(0);
+        }
       }
     }
     return dy;
@@ -169,23 +197,26 @@ struct MaxShare {
 
 template <typename T>
 struct AverageShare {
-  __device__ T operator()(const PoolShape& s, const Spot&, const Spot& output, int64_t, T dy) const {
+  template <int Width>
+  __device__ Pack<T, Width> operator()(const PoolShape& s, const Spot&, const Spot& output, int64_t,
+                                       Pack<T, Width> dy) const {
     const Span rows = Inside(s, 0, output.row), columns = Inside(s, 1, output.column);
-    return dy / static_cast<T>((rows.end - rows.begin) * (columns.end - columns.begin));
+    const auto places = static_cast<Real<T>>((rows.end - rows.begin) * (columns.end - columns.begin));
+    for (Real<T>& each : dy.at) each /= places;
+    return dy;
   }
 };
 
 struct NoneBefore {
-  template <typename T>
-  __device__ T operator()(T gradient, const T*, int64_t) const {
-    return gradient;
-  }
+  template <typename T, int Width>
+  __device__ void operator()(Pack<T, Width>&, const T*) const {}
 };
 
 struct ReluBefore {
-  template <typename T>
-  __device__ T operator()(T gradient, const T* x, int64_t i) const {
-    return gradient * ReluMath{}.Gradient(x[i], x[i]);
+  template <typename T, int Width>
+  __device__ void operator()(Pack<T, Width>& gradient, const T* x) const {
+    const Pack<T, Width> put_out = Pack<T, Width>::Load(x);
+    for (int k = 0; k < Width; ++k) gradient.at[k] *= ReluMath{}.Gradient(put_out.at[k], put_out.at[k]);
   }
 };
 
@@ -205,16 +236,17 @@ PoolShape PoolShapeOf(const WindowArgs& args, const Tensor& x, const Tensor& y) 
 void PoolForward(Context& context, Pooling kind, const WindowArgs& args, Tensor x, Tensor y) {
   if (y.elements() == 0) return;
   const PoolShape s = PoolShapeOf(args, x, y);
-  VisitReal(x.type, [&]<typename T>(T) {
-    if (s.channels == 1 && args.size[0] * args.size[1] >= kWideWindow) {
+  if (s.channels == 1 && args.size[0] * args.size[1] >= kWideWindow) {
+    return VisitReal(x.type, [&]<typename T>(T) {
       WideForwardKernel<<<BlocksFor(context, s.outputs * kWarp), kThreads, 0, context.stream>>>(
           s, kind == Pooling::kMax, x.as<T>(), y.as<T>());
       LOCKSTEP_CUDA_CHECK_LAUNCH(context);
-    } else if (kind == Pooling::kMax) {
-      ForEach(context, s.outputs, MaxForward<T>{s, x.as<T>(), y.as<T>()});
-    } else {
-      ForEach(context, s.outputs, AverageForward<T>{s, x.as<T>(), y.as<T>()});
-    }
+    });
+  }
+  VisitStored(x.type, [&]<typename T>(T) {
+    const auto run = [&](auto op) { ForPacks<T>(context, s.outputs, s.channels, {x.data, y.data}, op); };
+    kind == Pooling::kMax ? run(MaxForward<T>{s, x.as<T>(), y.as<T>()})
+                          : run(AverageForward<T>{s, x.as<T>(), y.as<T>()});
   });
 }
 
@@ -224,10 +256,10 @@ void PoolBackward(Context& context, Pooling kind, const WindowArgs& args, Tensor
   const PoolShape s = PoolShapeOf(args, dx, dy);
   // The gradient of relu costs nothing here; that of another function is a pass of its own.
   const bool relu = before.kind == Activation::kRelu;
-  VisitReal(dx.type, [&]<typename T>(T) {
+  VisitStored(dx.type, [&]<typename T>(T) {
     const auto run = [&](auto share, auto first) {
-      ForEach(context, s.inputs,
-              Backward<T, decltype(share), decltype(first)>{s, share, first, x.as<T>(), dy.as<T>(), dx.as<T>()});
+      ForPacks<T>(context, s.inputs, s.channels, {x.data, y.data, dy.data, dx.data},
+                  Backward<T, decltype(share), decltype(first)>{s, share, first, x.as<T>(), dy.as<T>(), dx.as<T>()});
     };
     const auto with = [&](auto share) { relu ? run(share, ReluBefore{}) : run(share, NoneBefore{}); };
     kind == Pooling::kMax ? with(MaxShare<T>{x.as<T>(), y.as<T>()}) : with(AverageShare<T>{});
