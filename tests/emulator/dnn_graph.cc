@@ -2,8 +2,7 @@
 // cuDNN's graph interface as its manual says, for a convolution channels last and what is done behind it. It proposes
 // an engine that compiles for seconds, one that is not deterministic, one that turns out not to work, and one that may
 // be taken; none for some shapes, so that what is done without one runs too. As the real one (9.19, of an H200) it has
-// none but the first kind for factors of 16 bits with a result of floats, with a bias of floats, or with ReLU and no
-// bias.
+// none but the first kind for factors of 16 bits with a result or a bias of floats, and for ReLU without a bias.
 #include <cudnn.h>
 
 #include <algorithm>
@@ -162,10 +161,7 @@ bool HasReadyHalves(const std::vector<const Descriptor*>& operations, const Conv
   const Descriptor* const last = operations.back();
   const bool alone = operations.size() == 1;
   if (IsFloat(alone ? *conv.Out() : *last->Part(CUDNN_ATTR_OPERATION_POINTWISE_YDESC))) return false;
-  if (!alone) {
-    const Descriptor* const bias = operations[1]->Part(CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
-    if (bias == nullptr || IsFloat(*bias)) return false;
-  }
+  if (!alone && IsFloat(*operations[1]->Part(CUDNN_ATTR_OPERATION_POINTWISE_BDESC))) return false;
   return ImagesOf(*conv.x).dims[2] % 5 != 0;
 }
 
@@ -180,6 +176,7 @@ int64_t CountEngines(const Descriptor& graph) {
   const int64_t run = floats ? 4 : 8, stride = conv.Place().stride[0];
   if (x.dims[1] % run != 0 || y.dims[1] % run != 0 || stride == 3) return 0;
   if (operations.size() > 1 && conv.Place().dilation[0] != 1) return 0;
+  if (operations.size() > 1 && operations[1]->Part(CUDNN_ATTR_OPERATION_POINTWISE_BDESC) == nullptr) return kSlow + 1;
   if (!floats && !HasReadyHalves(operations, conv)) return kSlow + 1;
   return of_kernel && stride > 1 && stride == ImagesOf(*conv.kernel).dims[2] ? 0 : kEngines;
 }

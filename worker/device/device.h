@@ -6,6 +6,8 @@
 // same for all images of a call; shapes are right (checked when the model is planned); outputs are overwritten unless a
 // comment says "adds"; an output may alias an input only where said. All are deterministic: same inputs, same bits, on
 // the same device model and thread count. kF32 and kF64 are computed in their own precision; a call never mixes them.
+// Images of Layout::kImages may, instead of kF32, all be of a FactorType: computed in float, and rounded once where they
+// are written, or once more where a device writes a product before what is behind it.
 #pragma once
 
 #include <array>
@@ -216,7 +218,7 @@ class Device {
   virtual Layout ImageLayout(const WindowArgs& args, const Shape& x, const Shape& kernel, DType type) const = 0;
   // Elements of memory for images [rows, channels, ...]; no more for fewer rows.
   virtual int64_t LayoutElements(const Shape& images, Layout layout) const = 0;
-  // to = from, in the layout of each.
+  // to = from, in the layout of each. One may be of kF32 and the other of a FactorType.
   virtual void Relayout(Tensor from, Tensor to) = 0;
   // out = a + b; out may alias either. Any layout.
   virtual void Add(Tensor a, Tensor b, Tensor out) = 0;
@@ -230,8 +232,8 @@ class Device {
   // out[i] = labels[indices[i]]. labels, out: kI32; indices: kI64.
   virtual void GatherLabels(Tensor labels, Tensor indices, Tensor out) = 0;
 
-  // The type in which a tensor may lie that nothing but products of this precision writes and reads, and CheckFinite:
-  // it holds what factors are rounded to. kF32: like all others.
+  // The type in which images of Layout::kImages may lie, and what nothing but products of this precision, Relayout and
+  // CheckFinite writes and reads: it holds what factors are rounded to. kF32: like all others.
   virtual DType FactorType(ProductPrecision precision) const {
     static_cast<void>(precision);
     return DType::kF32;
@@ -274,7 +276,7 @@ class Device {
   // applied to dx too; null data where it is linear.
   virtual void ConvBackwardInput(const WindowArgs& args, Tensor dy, Tensor kernel, const ActivationArgs& before,
                                  Tensor x, Tensor dx) = 0;
-  // dbias: null data where there is none.
+  // dbias: null data where there is none. Of images of a FactorType, dkernel may be rounded like a factor.
   virtual void ConvBackwardKernel(const WindowArgs& args, Tensor x, Tensor dy, Tensor dkernel, Tensor dbias) = 0;
   // x: [rows, channels, h, w], y: [rows, channels, oh, ow]. The mean is over the places inside the image.
   virtual void PoolForward(Pooling kind, const WindowArgs& args, Tensor x, Tensor y) = 0;

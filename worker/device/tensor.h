@@ -9,8 +9,8 @@
 
 namespace lockstep {
 
-// kF64 exists so that the same layers can be checked against finite differences. kBF16 and kF16 are only for what
-// products alone write and read (Device::FactorType).
+// kF64 exists so that the same layers can be checked against finite differences. kBF16 and kF16 are only for what lies
+// between layers while a model trains (Device::FactorType).
 enum class DType : uint8_t { kF32, kF64, kU8, kI32, kI64, kBF16, kF16 };
 
 constexpr size_t SizeOf(DType type) {

@@ -12,6 +12,9 @@ namespace lockstep {
 
 namespace {
 
+// Where a buffer may begin.
+size_t RoundUpToLine(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
 bool IsTrained(const ParameterPlan& p) { return p.trainable || p.moving_momentum.has_value(); }
 
 // [rows, sample...]
@@ -119,7 +122,7 @@ void Graph::Bind(size_t lane, const Tensor& inputs, bool training) {
   const Bound& bound = bound_[lane];
   if (bound.inputs.data == inputs.data && bound.inputs.shape == inputs.shape && bound.training == training) return;
   bound_[lane] = {inputs, training};
-  const auto type_of = [&](const Node& node, DType type) { return node.is_factor && training ? factor_type_ : type; };
+  const auto type_of = [&](const Node& node, DType type) { return training ? TrainingType(node, type) : type; };
   const int64_t rows = inputs.shape[0];
   for (Node& node : nodes) {
     NodeCall& call = node.calls[lane];
@@ -177,17 +180,28 @@ void Graph::PlanFusedGradients(const std::vector<int>& uses) {
   }
 }
 
-// What a layer puts out that only multiplies, with relu or nothing behind it, for one that does the same.
+// Images in the device's layout, and what a layer puts out that only multiplies, with relu or nothing behind it, for
+// one that does the same; so a copy of images for such a layer.
 void Graph::PlanFactors(const std::vector<int>& uses) {
+  for (Node& node : nodes) node.is_factor = node.layout == Layout::kImages;
   for (const Node& node : nodes) {
     const int source = node.sources[0];
     if (source == kModelInput || !node.layer->only_multiplies() || uses[static_cast<size_t>(source)] != 1) continue;
-    Node& given = nodes[static_cast<size_t>(source)];
-    const bool fused = given.fused_into_source && given.gradient_is_fused;
-    Node& maker = fused ? nodes[static_cast<size_t>(given.sources[0])] : given;
+    Node* given = &nodes[static_cast<size_t>(source)];
+    std::vector<Node*> same{given};
+    for (; given->layer->is_view() && given->shares_dy; same.push_back(given)) {
+      given = &nodes[static_cast<size_t>(given->sources[0])];
+    }
+    if (given->is_copy) {
+      for (Node* const each : same) each->is_factor = true;
+      continue;
+    }
+    if (same.size() > 1) continue;
+    const bool fused = given->fused_into_source && given->gradient_is_fused;
+    Node& maker = fused ? nodes[static_cast<size_t>(given->sources[0])] : *given;
     const Activation kind = maker.fused_activation.kind;
     if (!maker.layer->only_multiplies() || (kind != Activation::kLinear && kind != Activation::kRelu)) continue;
-    given.is_factor = maker.is_factor = true;
+    given->is_factor = maker.is_factor = true;
   }
 }
 
@@ -208,16 +222,6 @@ void Graph::PlanGradients() {
 }
 
 absl::Status Graph::Allocate(Device& device, DType type, int64_t max_rows, int lanes) {
-  const auto take = [&](const Shape& shape, DType of, Layout layout, Tensor& out) -> absl::Status {
-    out = {nullptr, shape, of, layout};
-    const auto bytes = static_cast<size_t>(device.LayoutElements(shape, layout)) * SizeOf(of);
-    LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, device.Allocate(bytes));
-    out.data = buffer->data();
-    buffers_.push_back(std::move(buffer));
-    return absl::OkStatus();
-  };
-  int64_t largest = 0;
-  size_t most = 0;
   for (Node& node : nodes) {
     const Shape shape = Batched(max_rows, node.output);
     const bool last = &node == &nodes.back();
@@ -227,18 +231,13 @@ absl::Status Graph::Allocate(Device& device, DType type, int64_t max_rows, int l
       const int source = node.sources[0];
       const NodeMemory none;
       const NodeMemory& before = source == kModelInput ? none : nodes[static_cast<size_t>(source)].memory[lane];
-      if (node.shares_y) {
-        memory.y = before.y.Reshaped(shape);
-      } else {
-        LOCKSTEP_RETURN_IF_ERROR(take(shape, type, node.layout, memory.y));
-      }
-      if (node.shares_dy) {
-        memory.dy = before.dy.Reshaped(shape);
-      } else if (node.wants_gradient || last) {
-        LOCKSTEP_RETURN_IF_ERROR(take(shape, type, node.layout, memory.dy));
-      }
+      memory.y = memory.dy = {nullptr, shape, type, node.layout};
+      LOCKSTEP_RETURN_IF_ERROR(TakeOutputs(device, type, node, last, before, memory));
       const int64_t scratch = node.layer->scratch_size(max_rows);
-      if (scratch > 0) LOCKSTEP_RETURN_IF_ERROR(take(Shape{scratch}, DType::kF64, Layout::kRowMajor, memory.scratch));
+      if (scratch > 0) {
+        memory.scratch = {nullptr, Shape{scratch}, DType::kF64};
+        LOCKSTEP_ASSIGN_OR_RETURN(memory.scratch.data, Take(device, memory.scratch.bytes()));
+      }
       LayerContext& context = node.calls[lane].context;
       context.layer_index = node.index;
       context.fused_activation = node.fused_activation;
@@ -249,16 +248,57 @@ absl::Status Graph::Allocate(Device& device, DType type, int64_t max_rows, int l
       }
       context.scratch = memory.scratch;
     }
+  }
+  return TakeSums(device, type, max_rows);
+}
+
+absl::Status Graph::TakeOutputs(Device& device, DType type, const Node& node, bool last, const NodeMemory& before,
+                                NodeMemory& memory) {
+  const auto elements = static_cast<size_t>(device.LayoutElements(memory.y.shape, node.layout));
+  const bool own_dy = !node.shares_dy && (node.wants_gradient || last);
+  // A line more, since the gradient begins on one.
+  const size_t factors = RoundUpToLine(elements * SizeOf(TrainingType(node, type)));
+  const bool together = node.is_factor && !node.shares_y && own_dy;
+  if (node.shares_y) {
+    memory.y.data = before.y.data;
+  } else {
+    const size_t floats = elements * SizeOf(type);
+    LOCKSTEP_ASSIGN_OR_RETURN(memory.y.data, Take(device, together ? std::max(2 * factors, floats) : floats));
+  }
+  if (node.shares_dy) {
+    memory.dy.data = before.dy.data;
+  } else if (together) {
+    memory.dy.data = memory.y.as<std::byte>() + factors;
+  } else if (own_dy) {
+    LOCKSTEP_ASSIGN_OR_RETURN(memory.dy.data, Take(device, elements * SizeOf(type)));
+  }
+  return absl::OkStatus();
+}
+
+// As many as one layer needs at once, each of the size of the largest.
+absl::Status Graph::TakeSums(Device& device, DType type, int64_t max_rows) {
+  size_t most = 0, largest = 0;
+  for (const Node& node : nodes) {
     most = std::max(most, static_cast<size_t>(std::ranges::count(node.flows, GradientFlow::kAdd)));
     for (size_t k = 0; k < node.flows.size(); ++k) {
       if (node.flows[k] != GradientFlow::kAdd) continue;
       const Node& source = nodes[static_cast<size_t>(node.sources[k])];
-      largest = std::max(largest, device.LayoutElements(Batched(max_rows, source.output), source.layout));
+      const int64_t elements = device.LayoutElements(Batched(max_rows, source.output), source.layout);
+      largest = std::max(largest, static_cast<size_t>(elements) * SizeOf(TrainingType(source, type)));
     }
   }
   sums.resize(most);
-  for (Tensor& sum : sums) LOCKSTEP_RETURN_IF_ERROR(take(Shape{largest}, type, Layout::kRowMajor, sum));
+  for (Tensor& sum : sums) {
+    sum.type = type;
+    LOCKSTEP_ASSIGN_OR_RETURN(sum.data, Take(device, largest));
+  }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::byte*> Graph::Take(Device& device, size_t bytes) {
+  LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, device.Allocate(bytes));
+  buffers_.push_back(std::move(buffer));
+  return static_cast<std::byte*>(buffers_.back()->data());
 }
 
 }  // namespace lockstep

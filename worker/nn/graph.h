@@ -2,11 +2,13 @@
 // Graph: the layers of a model with their place in memory, and the order in which gradients meet.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/model/model_plan.h"
 #include "worker/device/device.h"
 #include "worker/nn/layer.h"
@@ -28,7 +30,8 @@ enum class GradientFlow : uint8_t {
 struct NodeMemory {
   // [max_rows, output...].
   Tensor y;
-  // Its gradient; null data where nobody needs it.
+  // Its gradient; null data where nobody needs it. Of a factor it lies behind y: the floats of a model that is judged
+  // take the place of both.
   Tensor dy;
   Tensor scratch;
 };
@@ -72,7 +75,8 @@ struct Node {
   // y and dy are the source's.
   bool shares_y = false;
   bool shares_dy = false;
-  // While training, y and dy are of the precision's Device::FactorType: products alone read and write them.
+  // While training, y and dy are of the precision's Device::FactorType: images in the device's layout, and what
+  // products alone read and write.
   bool is_factor = false;
   // One for each micro-batch that is in the model at a time.
   std::vector<NodeMemory> memory;
@@ -108,7 +112,12 @@ struct Graph {
   std::vector<int> CountUses() const;
   void PlanGradients();
   void PlanFactors(const std::vector<int>& uses);
+  DType TrainingType(const Node& node, DType type) const { return node.is_factor ? factor_type_ : type; }
   absl::Status Allocate(Device& device, DType type, int64_t max_rows, int lanes);
+  absl::Status TakeOutputs(Device& device, DType type, const Node& node, bool last, const NodeMemory& before,
+                           NodeMemory& memory);
+  absl::Status TakeSums(Device& device, DType type, int64_t max_rows);
+  absl::StatusOr<std::byte*> Take(Device& device, size_t bytes);
 
   // The node of each layer of the plan.
   std::vector<int> places_;

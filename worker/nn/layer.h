@@ -70,7 +70,7 @@ class Layer {
   // be of Device::FactorType.
   virtual bool only_multiplies() const { return false; }
   // The layout of its inputs and its output. Only layers that call nothing but what Device does in any layout may say
-  // another than kRowMajor.
+  // another than kRowMajor; then x, y and their gradients may be of Device::FactorType.
   virtual Layout PickLayout(const Device& device, const LayoutChoice& choice) const {
     static_cast<void>(device), static_cast<void>(choice);
     return Layout::kRowMajor;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolution (see Device), by cuDNN where it has a deterministic algorithm that adds products as they are (no
 // transforms, which round differently from shape to shape), else by the kernels of conv_kernels.h. In kFloat no product
-// is rounded; in the other precisions factors are rounded first. Channels last, factors of 16 bits are multiplied as
-// such (conv_graph.h); where the library does not take them, and row-major, as TF32, which holds them exactly, with
-// what is behind a forward pass in the same kernel. What it does not take channels last goes through the other layout.
+// is rounded; in the other precisions factors are rounded first. Images of 16 bits are multiplied as such
+// (conv_graph.h), and where the library does not take them, as floats. Floats that are rounded to 16 bits are multiplied
+// as TF32, which holds them exactly, channels last with what is behind a forward pass in the same kernel. What the
+// library does not take channels last goes through the other layout.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,9 @@ class ConvPlans {
   // What a plan is found by; shapes are those of the forward pass.
   struct Request {
     ConvPass pass = ConvPass::kForward;
+    // Of all images.
     Layout layout = Layout::kRowMajor;
+    DType type = DType::kF32;
     const WindowArgs& args;
     const Shape& x;
     const Shape& kernel;

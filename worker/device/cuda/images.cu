@@ -2,9 +2,7 @@
 #include "worker/device/cuda/copy.h"
 #include "worker/device/cuda/images.h"
 #include "worker/device/cuda/pack.cuh"
-#include "worker/device/cuda/planes.cuh"
 #include "worker/device/cuda/round.cuh"
-#include "worker/device/cuda/visit.h"
 
 namespace lockstep::cuda {
 
@@ -16,11 +14,11 @@ constexpr int kTileThreads = 8;
 constexpr int64_t kNarrow = 8;
 
 // Of each matrix [height, width] the transpose, by tiles. Block: a tile of one matrix, threads [8, 32].
-template <typename T>
+template <typename From, typename To>
 __global__ void __launch_bounds__(kTile* kTileThreads)
-    TransposeKernel(int64_t height, int64_t width, const T* __restrict__ from, T* __restrict__ to) {
+    TransposeKernel(int64_t height, int64_t width, const From* __restrict__ from, To* __restrict__ to) {
   // A column more, so that a column of the tile lies in different banks.
-  __shared__ T tile[kTile][kTile + 1];
+  __shared__ Real<To> tile[kTile][kTile + 1];
   const int64_t across = (width + kTile - 1) / kTile, down = (height + kTile - 1) / kTile;
   const int64_t matrix = blockIdx.x / (across * down);
   const int64_t top = blockIdx.x / across % down * kTile, left = blockIdx.x % across * kTile;
@@ -33,26 +31,26 @@ __global__ void __launch_bounds__(kTile* kTileThreads)
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileThreads) {
     if (left + i >= width || top + threadIdx.x >= height) continue;
-    to[(left + i) * height + top + threadIdx.x] = tile[threadIdx.x][i];
+    to[(left + i) * height + top + threadIdx.x] = static_cast<To>(tile[threadIdx.x][i]);
   }
 }
 
 // The same for few rows or columns.
-template <typename T>
+template <typename From, typename To>
 struct TransposeOp {
   int64_t height, width;
-  const T* from;
-  T* to;
+  const From* from;
+  To* to;
   __device__ void operator()(int64_t i) const {
     const int64_t row = i % height, column = i / height % width, matrix = i / (height * width);
-    to[i] = from[(matrix * height + row) * width + column];
+    to[i] = static_cast<To>(static_cast<Real<To>>(from[(matrix * height + row) * width + column]));
   }
 };
 
-template <typename T>
-void Transpose(Context& context, int64_t matrices, int64_t height, int64_t width, const T* from, T* to) {
+template <typename From, typename To>
+void Transpose(Context& context, int64_t matrices, int64_t height, int64_t width, const From* from, To* to) {
   if (height < kNarrow || width < kNarrow) {
-    return ForEach(context, matrices * height * width, TransposeOp<T>{height, width, from, to});
+    return ForEach(context, matrices * height * width, TransposeOp<From, To>{height, width, from, to});
   }
   const int64_t tiles = ((height + kTile - 1) / kTile) * ((width + kTile - 1) / kTile);
   TransposeKernel<<<static_cast<unsigned>(matrices * tiles), dim3(kTile, kTileThreads), 0, context.stream>>>(
@@ -72,46 +70,51 @@ struct Frame {
   int64_t in[2], size[2], begin[2];
 };
 
-// Sixteen bytes of a factor.
-template <typename To>
-inline constexpr int kRun = 16 / static_cast<int>(sizeof(To));
-
-template <typename To, typename Round>
+template <typename T>
 struct PackImagesOp {
   Frame frame;
-  Round round;
-  const float* from;
-  To* to;
+  ToFloat round;
+  const T* from;
+  T* to;
   __device__ void operator()(int64_t i) const {
-    const int64_t runs = frame.library_channels / kRun<To>, pixel = i / runs, channel = i % runs * kRun<To>;
+    constexpr int kRun = kPackWidth<T>;
+    const int64_t runs = frame.library_channels / kRun, pixel = i / runs, channel = i % runs * kRun;
     const int64_t column = pixel % frame.size[1] - frame.begin[1];
     const int64_t row = pixel / frame.size[1] % frame.size[0] - frame.begin[0];
     const int64_t image = pixel / (frame.size[0] * frame.size[1]);
     const bool inside = row >= 0 && row < frame.in[0] && column >= 0 && column < frame.in[1];
-    const float* source = from + ((image * frame.in[0] + row) * frame.in[1] + column) * frame.channels + channel;
-    Pack<To, kRun<To>> run;
-    for (int k = 0; k < kRun<To>; ++k) run.at[k] = round(inside && channel + k < frame.channels ? source[k] : 0.0f);
-    run.Store(to + i * kRun<To>);
+    const T* source = from + ((image * frame.in[0] + row) * frame.in[1] + column) * frame.channels + channel;
+    Pack<T, kRun> run;
+    for (int k = 0; k < kRun; ++k) {
+      run.at[k] = inside && channel + k < frame.channels ? round(static_cast<float>(source[k])) : 0.0f;
+    }
+    run.Store(to + i * kRun);
   }
 };
 
-template <typename To, typename Round>
+template <typename T>
 struct PackKernelOp {
-  int64_t channels, library_channels, window;
-  Round round;
-  const float* from;
-  To* to;
+  int64_t channels, library_channels, window, filters;
+  ToFloat round;
+  const float* kernel;
+  const float* bias;
+  T* to;
   __device__ void operator()(int64_t i) const {
     const int64_t channel = i % library_channels, place = i / library_channels % window;
     const int64_t filter = i / (library_channels * window);
-    to[i] = round(channel < channels ? from[(filter * channels + channel) * window + place] : 0.0f);
+    if (filter < filters) {
+      to[i] = static_cast<T>(channel < channels ? round(kernel[(filter * channels + channel) * window + place]) : 0.0f);
+    } else {
+      to[i] = static_cast<T>(bias == nullptr ? 0.0f : bias[i - filters * window * library_channels]);
+    }
   }
 };
 
+template <typename T>
 struct UnpackImagesOp {
   Frame frame;
-  const float* from;
-  float* to;
+  const T* from;
+  T* to;
   __device__ void operator()(int64_t i) const {
     const int64_t channel = i % frame.channels, pixel = i / frame.channels;
     const int64_t column = pixel % frame.in[1] + frame.begin[1];
@@ -121,9 +124,10 @@ struct UnpackImagesOp {
   }
 };
 
+template <typename T>
 struct UnpackKernelOp {
   int64_t channels, library_channels, window;
-  const float* from;
+  const T* from;
   float* to;
   __device__ void operator()(int64_t i) const {
     const int64_t place = i % window, channel = i / window % channels, filter = i / (window * channels);
@@ -131,51 +135,52 @@ struct UnpackKernelOp {
   }
 };
 
-// visit(element, rounding) of a factor's memory.
-template <typename Visit>
-void VisitFactor(DType type, ProductPrecision precision, Visit visit) {
-  if (type == DType::kF32) return visit(float{}, ToFloat{precision});
-  if (type == DType::kBF16) return visit(uint16_t{}, ToBf16{});
-  visit(uint16_t{}, ToFloat16{});
-}
-
 int64_t Window(const ConvGeometry& g) { return g.window[0] * g.window[1]; }
 
 }  // namespace
 
 void Relayout(Context& context, Tensor from, Tensor to) {
   const Shape& shape = from.shape;
-  const int64_t places = shape.rank() < 3 || shape.elements() == 0 ? 1 : shape.elements() / (shape[0] * shape[1]);
-  if (from.layout == to.layout || places == 1 || shape[1] == 1) return Copy(context, from, to);
+  if (shape.elements() == 0) return;
+  const int64_t places = shape.rank() < 3 ? 1 : shape.elements() / (shape[0] * shape[1]);
+  const bool turns = from.layout != to.layout && places != 1 && shape[1] != 1;
+  if (!turns && from.type == to.type) return Copy(context, from, to);
   const bool first = from.layout == Layout::kRowMajor;
-  VisitReal(to.type, [&]<typename T>(T) {
-    Transpose(context, shape[0], first ? shape[1] : places, first ? places : shape[1], from.as<T>(), to.as<T>());
+  const int64_t matrices = turns ? shape[0] : 1, height = !turns ? 1 : (first ? shape[1] : places);
+  const int64_t width = shape.elements() / (matrices * height);
+  VisitConversion(from.type, to.type, [&]<typename From, typename To>(From, To) {
+    Transpose(context, matrices, height, width, from.as<From>(), to.as<To>());
   });
 }
 
-void PackImages(Context& context, const ConvGeometry& g, ProductPrecision precision, DType type, const float* from,
-                void* to) {
-  const int64_t n = g.rows * g.size[0] * g.size[1] * g.library_channels;
-  VisitFactor(type, precision, [&]<typename To, typename Round>(To, Round round) {
-    ForEach(context, n / kRun<To>, PackImagesOp<To, Round>{Frame(g), round, from, static_cast<To*>(to)});
+void PackImages(Context& context, const ConvGeometry& g, ProductPrecision precision, const Tensor& from, void* to) {
+  VisitFactor(from.type, [&]<typename T>(T) {
+    ForEach(context, g.library_images() / kPackWidth<T>,
+            PackImagesOp<T>{Frame(g), ToFloat{precision}, from.as<T>(), static_cast<T*>(to)});
   });
 }
 
-void PackKernel(Context& context, const ConvGeometry& g, ProductPrecision precision, DType type, const float* from,
-                void* to) {
-  VisitFactor(type, precision, [&]<typename To, typename Round>(To, Round round) {
-    ForEach(context, g.filters * Window(g) * g.library_channels,
-            PackKernelOp<To, Round>{g.channels, g.library_channels, Window(g), round, from, static_cast<To*>(to)});
+void PackKernel(Context& context, const ConvGeometry& g, ProductPrecision precision, DType type, const float* kernel,
+                const float* bias, void* to) {
+  VisitFactor(type, [&]<typename T>(T) {
+    ForEach(context, g.library_kernel() + g.filters,
+            PackKernelOp<T>{g.channels, g.library_channels, Window(g), g.filters, ToFloat{precision}, kernel, bias,
+                            static_cast<T*>(to)});
   });
 }
 
-void UnpackImages(Context& context, const ConvGeometry& g, const float* from, float* to) {
-  ForEach(context, g.rows * g.in[0] * g.in[1] * g.channels, UnpackImagesOp{Frame(g), from, to});
+void UnpackImages(Context& context, const ConvGeometry& g, const void* from, const Tensor& to) {
+  VisitFactor(to.type, [&]<typename T>(T) {
+    ForEach(context, g.rows * g.in[0] * g.in[1] * g.channels,
+            UnpackImagesOp<T>{Frame(g), static_cast<const T*>(from), to.as<T>()});
+  });
 }
 
-void UnpackKernel(Context& context, const ConvGeometry& g, const float* from, float* to) {
-  ForEach(context, g.filters * g.channels * Window(g),
-          UnpackKernelOp{g.channels, g.library_channels, Window(g), from, to});
+void UnpackKernel(Context& context, const ConvGeometry& g, DType type, const void* from, float* to) {
+  VisitFactor(type, [&]<typename T>(T) {
+    ForEach(context, g.filters * g.channels * Window(g),
+            UnpackKernelOp<T>{g.channels, g.library_channels, Window(g), static_cast<const T*>(from), to});
+  });
 }
 
 }  // namespace lockstep::cuda

@@ -13,18 +13,17 @@ namespace lockstep::cuda {
 // See Device.
 void Relayout(Context& context, Tensor from, Tensor to);
 
-// `type`: what a factor is copied into, kBF16, kF16, or kF32: floats, rounded to the product's precision where that is
-// one of 16 bits.
-//
-// to: [rows, size, library_channels] of the geometry, zeros around the images and in the channels that they lack.
-// from: [rows, in, channels].
-void PackImages(Context& context, const ConvGeometry& geometry, ProductPrecision precision, DType type,
-                const float* from, void* to);
-// from: [filters, channels, window], to: [filters, window, library_channels].
+// to: [rows, size, library_channels] of the geometry, zeros around the images and in the channels that they lack, of
+// from's type. from: [rows, in, channels]; floats are rounded to the product's precision where that is one of 16 bits.
+void PackImages(Context& context, const ConvGeometry& geometry, ProductPrecision precision, const Tensor& from,
+                void* to);
+// to: [filters, window, library_channels] of `type`, rounded as images are, and behind it [filters]: the bias, or zeros
+// where it has null data. kernel: [filters, channels, window].
 void PackKernel(Context& context, const ConvGeometry& geometry, ProductPrecision precision, DType type,
-                const float* from, void* to);
-// The way back, of floats: what the library added is left out.
-void UnpackImages(Context& context, const ConvGeometry& geometry, const float* from, float* to);
-void UnpackKernel(Context& context, const ConvGeometry& geometry, const float* from, float* to);
+                const float* kernel, const float* bias, void* to);
+// The way back: what the library added is left out. from: of to's type.
+void UnpackImages(Context& context, const ConvGeometry& geometry, const void* from, const Tensor& to);
+// from: of `type`.
+void UnpackKernel(Context& context, const ConvGeometry& geometry, DType type, const void* from, float* to);
 
 }  // namespace lockstep::cuda

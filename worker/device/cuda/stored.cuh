@@ -42,19 +42,28 @@ struct ComputedIn<Float16> {
 template <typename T>
 using Real = typename ComputedIn<T>::Type;
 
-// visit(T{}) for the type that the tensor's numbers are stored in.
+// visit(T{}) for the type that the tensor's numbers are stored in; not kF64.
+template <typename F>
+void VisitFactor(DType type, F visit) {
+  if (type == DType::kBF16) return visit(Bf16{});
+  if (type == DType::kF16) return visit(Float16{});
+  visit(float{});
+}
+
+// The same with kF64.
 template <typename F>
 void VisitStored(DType type, F visit) {
-  switch (type) {
-    case DType::kF64:
-      return visit(double{});
-    case DType::kBF16:
-      return visit(Bf16{});
-    case DType::kF16:
-      return visit(Float16{});
-    default:
-      return visit(float{});
-  }
+  if (type == DType::kF64) return visit(double{});
+  VisitFactor(type, visit);
+}
+
+// visit(From{}, To{}) of a type and itself, or of floats and a type of 16 bits, either way.
+template <typename F>
+void VisitConversion(DType from, DType to, F visit) {
+  if (from == to) return VisitStored(to, [&]<typename T>(T same) { visit(same, same); });
+  VisitFactor(from == DType::kF32 ? to : from, [&]<typename T>(T factor) {
+    if constexpr (sizeof(T) < sizeof(float)) from == DType::kF32 ? visit(float{}, factor) : visit(factor, float{});
+  });
 }
 
 }  // namespace lockstep::cuda
