@@ -19,6 +19,7 @@ constexpr int64_t kHalf = 2;
 constexpr int64_t kDouble = sizeof(double);
 // Each tensor starts on a 64-byte line of the flat array.
 constexpr int64_t kLineFloats = 16;
+constexpr int64_t kLineBytes = kLineFloats * kFloat;
 constexpr int64_t kGpuWorkspace = int64_t{64} << 20;
 
 int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
@@ -74,25 +75,41 @@ bool FusesLastLayer(const ModelPlan& model, const v1::LossSpec& loss) {
   }
 }
 
-// The memory of the graph (worker/nn/graph.h), without copies between layouts.
+// A GPU keeps these channels last (worker/device/cuda/conv_geometry.h), and with them what reads nothing else.
+bool IsImageConvolution(const LayerPlan& layer) {
+  return layer.kind == "conv2d" && layer.spec.conv2d().groups() <= 1 && layer.output[0] % 8 == 0;
+}
+bool TakesAnyLayout(std::string_view kind) {
+  return IsFusable(kind) || Is(kind, {"gelu", "silu", "batch_normalization", "add", "max_pooling2d",
+                                      "average_pooling2d", "global_max_pooling2d", "global_average_pooling2d"});
+}
+
+// The memory of the graph (worker/nn/graph.h), without copies between layouts. `halves`: a GPU's products are of 16
+// bits.
 class Activations {
  public:
-  Activations(const ModelPlan& model, size_t count) : model_(model), nodes_(count), uses_(count, 0) {
+  Activations(const ModelPlan& model, size_t count, bool halves) : model_(model), nodes_(count), uses_(count, 0) {
     for (size_t i = 0; i < count; ++i) {
       for (const int source : model.layers[i].sources) {
         if (source != kModelInput) ++uses_[static_cast<size_t>(source)];
       }
     }
     for (size_t i = 0; i < count; ++i) Plan(i);
+    for (size_t i = 0; halves && i < count; ++i) PlanFactors(i);
   }
 
   int64_t Bytes(int64_t rows, int64_t lanes) const {
     int64_t bytes = 0;
     for (size_t i = 0; i < nodes_.size(); ++i) {
-      const int64_t output = rows * model_.layers[i].output.elements() * kFloat;
-      if (!nodes_[i].shares_y) bytes += output;
-      const bool last = i + 1 == nodes_.size();
-      if (!nodes_[i].shares_dy && (nodes_[i].wants_gradient || last)) bytes += output;
+      const Node& node = nodes_[i];
+      const int64_t elements = rows * model_.layers[i].output.elements();
+      const bool own_dy = !node.shares_dy && (node.wants_gradient || i + 1 == nodes_.size());
+      if (node.is_factor && !node.shares_y && own_dy) {
+        // Both where the floats of a model that is judged are.
+        bytes += 2 * RoundUp(elements * kHalf, kLineBytes);
+      } else {
+        bytes += ((node.shares_y ? 0 : 1) + (own_dy ? 1 : 0)) * elements * kFloat;
+      }
       bytes += ScratchOf(model_.layers[i], rows) * kDouble;
     }
     return bytes * lanes + Sums(rows);
@@ -104,6 +121,7 @@ class Activations {
     bool shares_y = false;
     bool shares_dy = false;
     bool has_activation = false;
+    bool is_factor = false;
   };
 
   void Plan(size_t i) {
@@ -125,6 +143,21 @@ class Activations {
     }
   }
 
+  // Images, and what a dense layer puts out for another alone, with relu or nothing behind it.
+  void PlanFactors(size_t i) {
+    const LayerPlan& layer = model_.layers[i];
+    const auto is_factor = [&](int source) { return source != kModelInput && IsImage(static_cast<size_t>(source)); };
+    nodes_[i].is_factor |=
+        IsImageConvolution(layer) || (TakesAnyLayout(layer.kind) && std::ranges::any_of(layer.sources, is_factor));
+    if (layer.kind != "dense" || layer.sources[0] == kModelInput) return;
+    const auto given = static_cast<size_t>(layer.sources[0]);
+    const bool fused = nodes_[given].shares_y && model_.layers[given].kind == "relu" && nodes_[given].wants_gradient;
+    const size_t maker = fused ? static_cast<size_t>(model_.layers[given].sources[0]) : given;
+    if (uses_[given] != 1 || model_.layers[maker].kind != "dense" || nodes_[maker].has_activation != fused) return;
+    nodes_[given].is_factor = nodes_[maker].is_factor = true;
+  }
+  bool IsImage(size_t i) const { return nodes_[i].is_factor && model_.layers[i].kind != "dense"; }
+
   // For gradients that are added to others: as many as one layer needs at once, each of the largest's size.
   int64_t Sums(int64_t rows) const {
     std::vector<bool> reached(nodes_.size(), false);
@@ -135,7 +168,8 @@ class Activations {
         if (source == kModelInput || !nodes_[static_cast<size_t>(source)].wants_gradient) continue;
         if (reached[static_cast<size_t>(source)]) {
           ++added;
-          largest = std::max(largest, rows * model_.layers[static_cast<size_t>(source)].output.elements() * kFloat);
+          const int64_t size = nodes_[static_cast<size_t>(source)].is_factor ? kHalf : kFloat;
+          largest = std::max(largest, rows * model_.layers[static_cast<size_t>(source)].output.elements() * size);
         }
         reached[static_cast<size_t>(source)] = true;
       }
@@ -209,8 +243,8 @@ class Planner {
   }
 
   MemoryPlan Run() const {
-    const bool gpu = spec_.resources().device() == v1::DEVICE_CUDA;
-    return {.parameters = elements_ * kFloat + (gpu ? Factors() : 0),
+    const bool gpu = OnGpu();
+    return {.parameters = elements_ * kFloat + (HasFactors() ? Factors() : 0),
             .gradients = Gradients(gpu),
             .optimizer = Optimizer(),
             .activations = Outputs(),
@@ -219,10 +253,14 @@ class Planner {
   }
 
  private:
+  bool OnGpu() const { return spec_.resources().device() == v1::DEVICE_CUDA; }
+  bool HasFactors() const {
+    const v1::Precision precision = spec_.training().precision();
+    return OnGpu() && (precision == v1::PRECISION_MIXED_BFLOAT16 || precision == v1::PRECISION_MIXED_FLOAT16);
+  }
+
   // What a GPU keeps of dense kernels in 16 bits, in one stretch.
   int64_t Factors() const {
-    const v1::Precision precision = spec_.training().precision();
-    if (precision != v1::PRECISION_MIXED_BFLOAT16 && precision != v1::PRECISION_MIXED_FLOAT16) return 0;
     int64_t offset = 0, first = -1, end = 0;
     for (const LayerPlan& layer : plan_.model.layers) {
       for (size_t i = 0; i < layer.parameters.size(); ++i) {
@@ -263,7 +301,7 @@ class Planner {
     const ModelPlan& model = plan_.model;
     const bool fused = FusesLastLayer(model, spec_.loss());
     const int64_t rows = std::max(shard_rows_, kEvaluationRows);
-    const Activations graph(model, model.layers.size() - (fused ? 1 : 0));
+    const Activations graph(model, model.layers.size() - (fused ? 1 : 0), HasFactors());
     const int64_t prediction = fused ? rows * model.output.elements() * kFloat : 0;
     return graph.Bytes(rows, whole_batch_ ? std::max<int64_t>(1, owned_) : 1) + prediction;
   }

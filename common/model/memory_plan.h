@@ -19,7 +19,8 @@ struct MemoryPlan {
   // Its state, averages and kept weights. CPU ranks on one host may share it; then each takes its part.
   int64_t optimizer = 0;
   // Outputs of layers, their gradients, and what forward leaves for backward. Row-major: a device that keeps images in
-  // another layout pads rows and copies where layouts meet, which takes up to half as much again.
+  // another layout pads rows and copies where layouts meet, which takes up to half as much again. On GPUs, images and
+  // what lies between dense layers are of 16 bits where the job's products are.
   int64_t activations = 0;
   // What libraries ask for on a GPU: a reserve, not a measure.
   int64_t workspace = 0;

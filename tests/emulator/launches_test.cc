@@ -115,8 +115,8 @@ TEST_F(Launches, OfResNet) {
   constexpr int64_t kRows = 8;
   const Shape sample{3, 224, 224};
   EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kTf32), 463);
-  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kBf16), 545);
-  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kFloat16), 545);
+  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kBf16), 466);
+  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kFloat16), 466);
 }
 
 }  // namespace

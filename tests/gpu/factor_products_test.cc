@@ -12,29 +12,11 @@
 #include "gtest/gtest.h"
 #include "tests/conformance/arrays.h"
 #include "tests/conformance/devices.h"
-#include "tests/conformance/tolerance.h"
+#include "tests/gpu/factors.h"
 #include "worker/nn/model.h"
 
 namespace lockstep::conformance {
 namespace {
-
-struct Kind {
-  std::string name;
-  ProductPrecision precision;
-  DType type;
-  // Of a number near 1.
-  double rounding;
-};
-
-double Get(const Tensor& t, int64_t i) {
-  if (t.type == DType::kF32) return t.as<float>()[i];
-  const uint16_t bits = t.as<uint16_t>()[i];
-  const int exponent_bits = t.type == DType::kBF16 ? 8 : 5, fraction_bits = 15 - exponent_bits;
-  const int exponent = (bits & 0x7fff) >> fraction_bits, bias = (1 << (exponent_bits - 1)) - 1;
-  const double fraction = (bits & ((1 << fraction_bits) - 1)) / static_cast<double>(1 << fraction_bits);
-  const double size = exponent == 0 ? std::ldexp(fraction, 1 - bias) : std::ldexp(1 + fraction, exponent - bias);
-  return (bits & 0x8000) != 0 ? -size : size;
-}
 
 class FactorProducts : public testing::TestWithParam<Kind> {
  protected:
@@ -177,9 +159,7 @@ TEST_P(FactorProducts, OfAModelAreNearItsOwnInDouble) {
   EXPECT_LT(std::sqrt(error / size), 6 * GetParam().rounding);
 }
 
-INSTANTIATE_TEST_SUITE_P(Precisions, FactorProducts,
-                         testing::Values(Kind{"bf16", ProductPrecision::kBf16, DType::kBF16, 0x1p-8},
-                                         Kind{"float16", ProductPrecision::kFloat16, DType::kF16, 0x1p-11}),
+INSTANTIATE_TEST_SUITE_P(Precisions, FactorProducts, testing::ValuesIn(kKinds),
                          [](const auto& p) { return p.param.name; });
 
 }  // namespace

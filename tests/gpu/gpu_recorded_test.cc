@@ -72,6 +72,25 @@ class GpuRecorded : public TrainerTest {
   }
 };
 
+// Images lie in 16 bits between these layers.
+constexpr char kResidual[] = R"({"training": {"precision": "PRECISION_MIXED_BFLOAT16"}, "model": {"layers": [
+    {"reshape": {"targetShape": [2, 2, 2]}},
+    {"conv2d": {"filters": 8, "kernelSize": [3, 3], "padding": "PADDING_SAME", "useBias": false}},
+    {"batchNormalization": {}}, {"name": "stem", "relu": {}},
+    {"conv2d": {"filters": 8, "kernelSize": [3, 3], "padding": "PADDING_SAME", "activation": "relu"}},
+    {"name": "deep", "batchNormalization": {}}, {"name": "sum", "add": {}, "inputs": ["deep", "stem"]},
+    {"relu": {}}, {"maxPooling2d": {"poolSize": [2, 2]}},
+    {"globalAveragePooling2d": {}}, {"dense": {"units": 2}}]}})";
+constexpr char kResidualInHalf[] = R"({"training": {"precision": "PRECISION_MIXED_FLOAT16",
+                                                    "loss_scale": {"initial_scale": 16777216, "growth_steps": 5}},
+    "model": {"layers": [
+    {"reshape": {"targetShape": [2, 2, 2]}},
+    {"conv2d": {"filters": 8, "kernelSize": [3, 3], "padding": "PADDING_SAME", "useBias": false}},
+    {"name": "stem", "batchNormalization": {}},
+    {"name": "deep", "conv2d": {"filters": 8, "kernelSize": [3, 3], "padding": "PADDING_SAME"}},
+    {"name": "sum", "add": {}, "inputs": ["deep", "stem"]}, {"relu": {}},
+    {"globalAveragePooling2d": {}}, {"dense": {"units": 2}}]}})";
+
 struct Case {
   std::string name;
   std::string changes;
@@ -98,6 +117,7 @@ INSTANTIATE_TEST_SUITE_P(
                                      {"batchNormalization": {}}, {"relu": {}},
                                      {"conv2d": {"filters": 8, "kernelSize": [1, 1], "activation": "relu"}},
                                      {"globalAveragePooling2d": {}}, {"dense": {"units": 2}}]}})"},
+        Case{"Residual", kResidual}, Case{"ResidualInHalf", kResidualInHalf},
         Case{"LayerByLayer", R"({"model": {"layers": [{"dense": {"units": 16, "activation": "gelu"}},
                                                       {"dense": {"units": 2}}]}})"},
         Case{"TwoShards", R"({"training": {"logical_shards": 2}})"},

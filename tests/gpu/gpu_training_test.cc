@@ -3,6 +3,7 @@
 #include <set>
 #include <string>
 
+#include "google/protobuf/util/json_util.h"
 #include "gtest/gtest.h"
 #include "tests/gpu/gpu.h"
 #include "tests/unit/worker/trainer_fixture.h"
@@ -51,6 +52,25 @@ TEST_P(GpuPrecision, RanksThatShareAGpuHaveTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Precisions, GpuPrecision,
                          testing::Values(v1::PRECISION_FLOAT32, v1::PRECISION_TF32, v1::PRECISION_MIXED_BFLOAT16),
                          [](const auto& p) { return v1::Precision_Name(p.param); });
+
+// Images lie in 16 bits between these layers.
+TEST_F(GpuTraining, RanksHaveTheSameBitsOfImages) {
+  TrainOptions options = OnGpu(v1::PRECISION_MIXED_BFLOAT16);
+  options.spec.clear_model();
+  const auto status = google::protobuf::util::JsonStringToMessage(
+      R"({"layers": [{"reshape": {"targetShape": [2, 2, 2]}},
+                     {"conv2d": {"filters": 8, "kernelSize": [3, 3], "padding": "PADDING_SAME", "useBias": false}},
+                     {"name": "stem", "batchNormalization": {}},
+                     {"name": "deep", "conv2d": {"filters": 8, "kernelSize": [3, 3], "padding": "PADDING_SAME"}},
+                     {"name": "sum", "add": {}, "inputs": ["deep", "stem"]}, {"relu": {}},
+                     {"globalAveragePooling2d": {}}, {"dense": {"units": 2}}]})",
+      options.spec.mutable_model());
+  ASSERT_TRUE(status.ok()) << status.ToString();
+  const Outcome one = Train(1, "one", options), two = Train(2, "two", options);
+  ASSERT_TRUE(one.status.ok()) << one.status;
+  EXPECT_EQ(two.model_sha256, one.model_sha256);
+  EXPECT_LT(Epochs(one).back().train_loss(), 0.6);
+}
 
 // Another order of sums, but the same training.
 TEST_F(GpuTraining, LearnsWhatTheCpuLearns) {

@@ -57,6 +57,8 @@ class LimitedDevice final : public Device {
     inner_->GatherRows(rows, indices, args, out);
   }
   void GatherLabels(Tensor labels, Tensor indices, Tensor out) override { inner_->GatherLabels(labels, indices, out); }
+  DType FactorType(ProductPrecision precision) const override { return inner_->FactorType(precision); }
+  void Round(Tensor from, Tensor to) override { inner_->Round(from, to); }
   void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) override {
     inner_->Gemm(args, a, b, bias, out);
   }
