@@ -110,6 +110,18 @@ TEST_F(Launches, OfWideLayers) {
   EXPECT_EQ(Step({units, 4096, ProductPrecision::kBf16}), 27);
 }
 
+// What gives it its input's gradient applies that of ReLU.
+TEST_F(Launches, ReluOfAConvolutionCostsNothing) {
+  const auto step = [](const std::string& activation, ProductPrecision precision) {
+    const std::string layers = "layers { conv2d { filters: 8 kernel_size: 3 use_bias: false " + activation +
+                               " } } layers { global_average_pooling2d {} } layers { dense { units: 10 } }";
+    return Step(FromText<v1::ModelSpec>(layers), Shape{8, 12, 12}, 8, precision);
+  };
+  for (const ProductPrecision precision : {ProductPrecision::kTf32, ProductPrecision::kBf16}) {
+    EXPECT_EQ(step("activation: 'relu'", precision), step("", precision));
+  }
+}
+
 // As many as with 256 samples: sums are of several parts in both.
 TEST_F(Launches, OfResNet) {
   constexpr int64_t kRows = 8;

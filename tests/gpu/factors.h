@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <ostream>
 #include <string>
 
 #include "worker/device/device.h"
@@ -17,6 +18,8 @@ struct Kind {
   // A number is off by at most this part of it.
   double rounding;
 };
+
+inline void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
 inline const Kind kKinds[] = {{"bf16", ProductPrecision::kBf16, DType::kBF16, 0x1p-8},
                               {"float16", ProductPrecision::kFloat16, DType::kF16, 0x1p-11}};
