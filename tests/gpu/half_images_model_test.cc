@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/model/input_plan.h"
 #include "common/model/memory_plan.h"
 #include "common/model/model_plan.h"
@@ -23,30 +23,36 @@ namespace {
 constexpr int64_t kRows = 12;
 constexpr int64_t kClasses = 5;
 
-// With branches that meet, pooling of both kinds, a bias with ReLU behind a convolution, and a copy of the samples.
+// With branches that meet, pooling of both kinds, a bias with a function behind a convolution, and a copy of the
+// samples.
+const char kResidual[] = R"pb(
+  layers { conv2d { filters: 8 kernel_size: 3 padding: PADDING_SAME use_bias: false } }
+  layers { batch_normalization {} }
+  layers { tanh {} }
+  layers {
+    name: 'stem'
+    max_pooling2d { pool_size: 2 }
+  }
+  layers { conv2d { filters: 16 kernel_size: 3 padding: PADDING_SAME activation: 'tanh' } }
+  layers { conv2d { filters: 8 kernel_size: 3 padding: PADDING_SAME use_bias: false } }
+  layers {
+    name: 'deep'
+    batch_normalization {}
+  }
+  layers {
+    name: 'sum'
+    add {}
+    inputs: 'deep'
+    inputs: 'stem'
+  }
+  layers { tanh {} }
+  layers { average_pooling2d {} }
+  layers { conv2d { filters: 16 kernel_size: 1 strides: 2 use_bias: false } }
+  layers { global_average_pooling2d {} }
+  layers { dense { units: 5 } }
+)pb";
 std::string Residual(const std::string& activation, const std::string& norm = "") {
-  return absl::StrCat(R"pb(
-                        layers { conv2d { filters: 8 kernel_size: 3 padding: PADDING_SAME use_bias: false } }
-                        layers { batch_normalization {)pb",
-                      norm, R"pb(}
-                                 }
-    layers { )pb",
-                      activation, R"pb(                                                                               {} }
-                                                                                                                      layers { name: 'stem' max_pooling2d { pool_size: 2 } }
-    layers { conv2d { filters: 16 kernel_size: 3 padding: PADDING_SAME activation: ')pb",
-                      activation,
-                      R"pb(' } }
-                           layers { conv2d { filters: 8 kernel_size: 3 padding: PADDING_SAME use_bias: false } }
-                           layers { name: 'deep' batch_normalization {)pb",
-                      norm, R"pb(}
-                                 }
-    layers { name: 'sum' add {} inputs: 'deep' inputs: 'stem' }
-    layers { )pb",
-                      activation, R"pb(                                                                               {} }
-                                                                                                                      layers { average_pooling2d {} }
-    layers { conv2d { filters: 16 kernel_size: 1 strides: 2 use_bias: false } }
-    layers { global_average_pooling2d {} }
-    layers { dense { units: 5 } })pb");
+  return absl::StrReplaceAll(kResidual, {{"tanh", activation}, {"zation {}", "zation { " + norm + " }"}});
 }
 
 class HalfImagesModel : public testing::TestWithParam<Kind> {
