@@ -30,7 +30,7 @@ bool Is(std::string_view kind, std::initializer_list<std::string_view> kinds) {
 
 // What worker/nn's layers say of themselves.
 bool IsView(std::string_view kind) { return Is(kind, {"flatten", "reshape", "linear"}); }
-bool CanFuse(std::string_view kind) { return Is(kind, {"dense", "conv2d", "depthwise_conv2d"}); }
+bool CanFuse(std::string_view kind) { return Is(kind, {"dense", "conv2d", "depthwise_conv2d", "batch_normalization"}); }
 bool IsFusable(std::string_view kind) {
   return Is(kind, {"relu", "leaky_relu", "elu", "selu", "sigmoid", "hard_sigmoid", "tanh", "softplus"});
 }
@@ -136,6 +136,8 @@ class Activations {
     if (IsView(layer.kind)) {
       node.shares_y = true;
       node.shares_dy = only_use;
+    } else if (layer.kind == "add") {
+      node.shares_dy = only_use && nodes_[static_cast<size_t>(source)].wants_gradient;
     } else if (IsFusable(layer.kind) && only_use && !layer.merges) {
       Node& before = nodes_[static_cast<size_t>(source)];
       if (!CanFuse(model_.layers[static_cast<size_t>(source)].kind) || before.has_activation) return;

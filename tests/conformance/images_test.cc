@@ -262,9 +262,11 @@ TEST_P(ImagesConformance, NormalisationAgrees) {
                  beta64 = arrays_.Random({channels}, DType::kF64, 12);
     const Tensor gamma32 = arrays_.Random({channels}, DType::kF32, 11),
                  beta32 = arrays_.Random({channels}, DType::kF32, 12);
-    plain_->ChannelNormForward(x.plain, statistics, gamma64, beta64, y.plain);
-    device_->ChannelNormForward(x.images, statistics, gamma32, beta32, y.images);
-    Check(y.plain, y.images, 4, "y");
+    for (const ActivationArgs& activation : {ActivationArgs{}, {Activation::kRelu}, {Activation::kTanh}}) {
+      plain_->ChannelNormForward(x.plain, statistics, gamma64, beta64, activation, y.plain);
+      device_->ChannelNormForward(x.images, statistics, gamma32, beta32, activation, y.images);
+      Check(y.plain, y.images, 4, "y");
+    }
     plain_->ChannelNormSums(x.plain, statistics, dy.plain, gradient64);
     device_->ChannelNormSums(x.images, statistics, dy.images, gradient32);
     Check(gradient64, gradient32, n, "gradient sums");

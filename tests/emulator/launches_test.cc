@@ -126,9 +126,9 @@ TEST_F(Launches, ReluOfAConvolutionCostsNothing) {
 TEST_F(Launches, OfResNet) {
   constexpr int64_t kRows = 8;
   const Shape sample{3, 224, 224};
-  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kTf32), 463);
-  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kBf16), 466);
-  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kFloat16), 466);
+  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kTf32), 445);
+  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kBf16), 448);
+  EXPECT_EQ(Step(ResNet18(), sample, kRows, ProductPrecision::kFloat16), 448);
 }
 
 }  // namespace

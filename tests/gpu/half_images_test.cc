@@ -250,9 +250,13 @@ TEST_P(HalfImages, AreNormalised) {
     const Held gamma = Round({channels}, 11), beta = Round({channels}, 12);
     // Numbers of up to 5 in a few operations.
     const double slack = 5 * Tolerance(DType::kF32, 4);
-    plain_->ChannelNormForward(x.plain, statistics, gamma.plain, beta.plain, y.plain);
-    device_->ChannelNormForward(x.images, statistics, gamma.floats, beta.floats, y.images);
-    Check(y, slack, "y");
+    const Tensor before = arrays_.Zeros(shape, DType::kF64);
+    plain_->ChannelNormForward(x.plain, statistics, gamma.plain, beta.plain, {}, before);
+    for (const Activation kind : {Activation::kLinear, Activation::kRelu, Activation::kTanh}) {
+      plain_->ActivationForward({kind}, before, y.plain);
+      device_->ChannelNormForward(x.images, statistics, gamma.floats, beta.floats, {kind}, y.images);
+      Check(y, slack, "y", kind == Activation::kTanh ? before : Tensor{});
+    }
     for (const double count : {0.0, static_cast<double>(n)}) {
       plain_->ChannelNormBackward(x.plain, statistics, gamma.plain, gradient64, count, dy.plain, dx.plain);
       device_->ChannelNormBackward(x.images, statistics, gamma.floats, gradient64, count, dy.images, dx.images);

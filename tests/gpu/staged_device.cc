@@ -223,8 +223,9 @@ class StagedDevice final : public Device {
   void MovingStatistics(Tensor mean, Tensor variance, double epsilon, Tensor statistics) override {
     Do([&](Call& c) { device_->MovingStatistics(c(mean), c(variance), epsilon, c(statistics)); });
   }
-  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) override {
-    Do([&](Call& c) { device_->ChannelNormForward(c(x), c(statistics), c(gamma), c(beta), c(y)); });
+  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, const ActivationArgs& activation,
+                          Tensor y) override {
+    Do([&](Call& c) { device_->ChannelNormForward(c(x), c(statistics), c(gamma), c(beta), activation, c(y)); });
   }
   void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) override {
     Do([&](Call& c) { device_->ChannelNormSums(c(x), c(statistics), c(dy), c(sums)); });

@@ -6,8 +6,8 @@
 // same for all images of a call; shapes are right (checked when the model is planned); outputs are overwritten unless a
 // comment says "adds"; an output may alias an input only where said. All are deterministic: same inputs, same bits, on
 // the same device model and thread count. kF32 and kF64 are computed in their own precision; a call never mixes them.
-// Images of Layout::kImages may, instead of kF32, all be of a FactorType: computed in float, and rounded once where they
-// are written, or once more where a device writes a product before what is behind it.
+// Images of Layout::kImages may, instead of kF32, all be of a FactorType: computed in float, and rounded once where
+// they are written, or once more where a device writes a product before what is behind it.
 #pragma once
 
 #include <array>
@@ -292,9 +292,10 @@ class Device {
   virtual void ChannelStatistics(Tensor sums, double count, double epsilon, Tensor statistics) = 0;
   // The same from a mean and a variance: [channels] each.
   virtual void MovingStatistics(Tensor mean, Tensor variance, double epsilon, Tensor statistics) = 0;
-  // y = (x - mean) / deviation gamma + beta. statistics: as above;
+  // y = activation((x - mean) / deviation gamma + beta). statistics: as above;
   // gamma, beta: [channels] or null data.
-  virtual void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) = 0;
+  virtual void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta,
+                                  const ActivationArgs& activation, Tensor y) = 0;
   // sums: kF64 [2, channels] adds {sum of dy, sum of dy (x - mean) / deviation}.
   virtual void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) = 0;
   // dx = gamma / deviation (dy - sums[0] / count - xhat sums[1] / count), xhat = (x - mean) / deviation;

@@ -158,6 +158,7 @@ void Graph::PlanFusion(const ModelPlan& plan) {
       node.shares_dy = only_use;
       continue;
     }
+    if (only_use && node.layer->passes_gradient()) node.shares_dy = nodes[static_cast<size_t>(source)].wants_gradient;
     const ActivationArgs activation = node.layer->fusable_activation();
     if (activation.linear() || !only_use || node.is_copy || plan.layers[static_cast<size_t>(node.index)].merges)
       continue;

@@ -26,7 +26,7 @@ enum class GradientFlow : uint8_t {
 };
 
 // What one micro-batch leaves behind in a layer. A view or a fused layer shares the memory of the layer
-// before it; a view of the samples has none.
+// before it, and one that passes its gradient on that of the gradient; a view of the samples has none.
 struct NodeMemory {
   // [max_rows, output...].
   Tensor y;
@@ -72,7 +72,7 @@ struct Node {
   // activation does so.
   ActivationArgs source_activation;
   bool gradient_is_fused = false;
-  // y and dy are the source's.
+  // y and dy are the first source's.
   bool shares_y = false;
   bool shares_dy = false;
   // While training, y and dy are of the precision's Device::FactorType: images in the device's layout, and what

@@ -66,6 +66,8 @@ class Layer {
   virtual bool can_fuse() const { return false; }
   // True: Backward applies the gradient of LayerContext::source_activation.
   virtual bool can_fuse_source_gradient() const { return false; }
+  // True: the gradient of the first input is dy, so both may be the same memory.
+  virtual bool passes_gradient() const { return false; }
   // True: Device::Gemm alone reads and writes x, y and their gradients, and reads the first parameter, so that they may
   // be of Device::FactorType.
   virtual bool only_multiplies() const { return false; }

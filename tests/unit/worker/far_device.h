@@ -154,8 +154,9 @@ class FarDevice final : public Device {
   void MovingStatistics(Tensor mean, Tensor variance, double epsilon, Tensor statistics) override {
     In({mean, variance, statistics}, [&] { cpu_->MovingStatistics(mean, variance, epsilon, statistics); });
   }
-  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) override {
-    In({x, statistics, gamma, beta, y}, [&] { cpu_->ChannelNormForward(x, statistics, gamma, beta, y); });
+  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, const ActivationArgs& activation,
+                          Tensor y) override {
+    In({x, statistics, gamma, beta, y}, [&] { cpu_->ChannelNormForward(x, statistics, gamma, beta, activation, y); });
   }
   void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) override {
     In({x, statistics, dy, sums}, [&] { cpu_->ChannelNormSums(x, statistics, dy, sums); });

@@ -104,8 +104,9 @@ class LimitedDevice final : public Device {
   void MovingStatistics(Tensor mean, Tensor variance, double epsilon, Tensor statistics) override {
     inner_->MovingStatistics(mean, variance, epsilon, statistics);
   }
-  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) override {
-    inner_->ChannelNormForward(x, statistics, gamma, beta, y);
+  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, const ActivationArgs& activation,
+                          Tensor y) override {
+    inner_->ChannelNormForward(x, statistics, gamma, beta, activation, y);
   }
   void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) override {
     inner_->ChannelNormSums(x, statistics, dy, sums);

@@ -246,9 +246,15 @@ class CpuDevice final : public Device {
     Visit(mean.type,
           [&]<typename T>(T, const auto&) { cpu::MovingStatistics<T>(mean, variance, epsilon, statistics); });
   }
-  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) override {
-    if (InLanes(x)) return lanes_.ChannelNormForward(x, statistics, gamma, beta, y);
-    Visit(x.type, [&]<typename T>(T, const auto& k) { cpu::ChannelNormForward<T>(k, x, statistics, gamma, beta, y); });
+  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, const ActivationArgs& activation,
+                          Tensor y) override {
+    if (InLanes(x)) {
+      lanes_.ChannelNormForward(x, statistics, gamma, beta, y);
+    } else {
+      Visit(x.type,
+            [&]<typename T>(T, const auto& k) { cpu::ChannelNormForward<T>(k, x, statistics, gamma, beta, y); });
+    }
+    ActivationForward(activation, y, y);
   }
   void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) override {
     if (InLanes(x)) return lanes_.ChannelNormSums(x, statistics, dy, sums);

@@ -197,8 +197,9 @@ class CudaDevice final : public Device {
   void MovingStatistics(Tensor mean, Tensor variance, double epsilon, Tensor statistics) override {
     cuda::MovingStatistics(context_, mean, variance, epsilon, statistics);
   }
-  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) override {
-    cuda::ChannelNormForward(context_, x, statistics, gamma, beta, y);
+  void ChannelNormForward(Tensor x, Tensor statistics, Tensor gamma, Tensor beta, const ActivationArgs& activation,
+                          Tensor y) override {
+    cuda::ChannelNormForward(context_, x, statistics, gamma, beta, activation, y);
   }
   void ChannelNormSums(Tensor x, Tensor statistics, Tensor dy, Tensor sums) override {
     cuda::ChannelNormSums(context_, x, statistics, dy, sums);

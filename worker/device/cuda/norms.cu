@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "worker/device/cuda/activations.h"
 #include "worker/device/cuda/norms.h"
 #include "worker/device/cuda/pack.cuh"
 #include "worker/device/cuda/planes.cuh"
 #include "worker/device/cuda/visit.h"
+#include "worker/device/math/activations.h"
 
 namespace lockstep::cuda {
 
@@ -87,8 +89,9 @@ struct StatisticsOfMoving {
   }
 };
 
-template <typename T>
+template <typename T, typename Math>
 struct ChannelForward {
+  Math math;
   const T* x;
   const double* statistics;
   const Real<T>* gamma;
@@ -107,7 +110,7 @@ struct ChannelForward {
   template <int Width, typename Lines>
   __device__ void Run(int64_t i, const Lines& lines) const {
     Pack<T, Width> v = Pack<T, Width>::Load(x + i);
-    for (int k = 0; k < Width; ++k) v.at[k] = v.at[k] * lines[k].scale + lines[k].shift;
+    for (int k = 0; k < Width; ++k) v.at[k] = math.Forward(v.at[k] * lines[k].scale + lines[k].shift);
     v.Store(y + i);
   }
 };
@@ -278,13 +281,20 @@ void MovingStatistics(Context& context, Tensor mean, Tensor variance, double eps
   });
 }
 
-void ChannelNormForward(Context& context, Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y) {
+void ChannelNormForward(Context& context, Tensor x, Tensor statistics, Tensor gamma, Tensor beta,
+                        const ActivationArgs& activation, Tensor y) {
   if (x.elements() == 0) return;
+  // ReLU costs nothing here; another function is a pass of its own.
+  const bool relu = activation.kind == Activation::kRelu;
   VisitStored(x.type, [&]<typename T>(T) {
-    ForPlanes<T>(context, PlanesOf(x), {x.data, y.data},
-                 ChannelForward<T>{x.as<T>(), statistics.as<double>(), gamma.as<Real<T>>(), beta.as<Real<T>>(),
-                                   y.as<T>(), x.shape[1]});
+    const auto run = [&](auto math) {
+      ForPlanes<T>(context, PlanesOf(x), {x.data, y.data},
+                   ChannelForward<T, decltype(math)>{math, x.as<T>(), statistics.as<double>(), gamma.as<Real<T>>(),
+                                                     beta.as<Real<T>>(), y.as<T>(), x.shape[1]});
+    };
+    relu ? run(ReluMath{}) : run(LinearMath{});
   });
+  if (!relu) ActivationForward(context, activation, y, y);
 }
 
 void ChannelNormSums(Context& context, Tensor x, Tensor statistics, Tensor dy, Tensor sums) {

@@ -11,7 +11,8 @@ namespace lockstep::cuda {
 void ChannelSums(Context& context, Tensor x, Tensor sums);
 void ChannelStatistics(Context& context, Tensor sums, double count, double epsilon, Tensor statistics);
 void MovingStatistics(Context& context, Tensor mean, Tensor variance, double epsilon, Tensor statistics);
-void ChannelNormForward(Context& context, Tensor x, Tensor statistics, Tensor gamma, Tensor beta, Tensor y);
+void ChannelNormForward(Context& context, Tensor x, Tensor statistics, Tensor gamma, Tensor beta,
+                        const ActivationArgs& activation, Tensor y);
 void ChannelNormSums(Context& context, Tensor x, Tensor statistics, Tensor dy, Tensor sums);
 void ChannelNormBackward(Context& context, Tensor x, Tensor statistics, Tensor gamma, Tensor sums, double count,
                          Tensor dy, Tensor dx);

@@ -21,6 +21,7 @@ class BatchNormalization final : public Layer {
     synchronized_ = spec.synchronized() && !frozen_;
   }
 
+  bool can_fuse() const override { return true; }
   Layout PickLayout(const Device&, const LayoutChoice& choice) const override { return choice.source; }
   int64_t scratch_size(int64_t) const override { return 7 * channels_; }
   int64_t batch_sums_width() const override { return synchronized_ ? 2 * channels_ : 0; }
@@ -44,7 +45,8 @@ class BatchNormalization final : public Layer {
       const Tensor* moving = parameters.data() + Trainable();
       device.MovingStatistics(moving[0], moving[1], epsilon_, Statistics(context));
     }
-    device.ChannelNormForward(x[0], Statistics(context), Gamma(parameters), Beta(parameters), y);
+    device.ChannelNormForward(x[0], Statistics(context), Gamma(parameters), Beta(parameters), context.fused_activation,
+                              y);
   }
 
   void Backward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,

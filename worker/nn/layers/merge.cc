@@ -8,6 +8,7 @@ namespace {
 
 class AddLayers final : public Layer {
  public:
+  bool passes_gradient() const override { return true; }
   Layout PickLayout(const Device&, const LayoutChoice& choice) const override { return choice.source; }
   void Forward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor> x, Tensor y) override {
     context.device->Add(x[0], x[1], y);
@@ -16,7 +17,7 @@ class AddLayers final : public Layer {
   void Backward(const LayerContext& context, std::span<const Tensor>, std::span<const Tensor>, Tensor, Tensor dy,
                 std::span<const Tensor>, std::span<const Tensor> dx) override {
     for (const Tensor& d : dx) {
-      if (d.data != nullptr) context.device->ActivationForward({}, dy, d);
+      if (d.data != nullptr && d.data != dy.data) context.device->ActivationForward({}, dy, d);
     }
   }
 };
