@@ -2,9 +2,9 @@
 // Convolution (see Device), by cuDNN where it has a deterministic algorithm that adds products as they are (no
 // transforms, which round differently from shape to shape), else by the kernels of conv_kernels.h. In kFloat no product
 // is rounded; in the other precisions factors are rounded first. Images of 16 bits are multiplied as such
-// (conv_graph.h), and where the library does not take them, as floats. Floats that are rounded to 16 bits are multiplied
-// as TF32, which holds them exactly, channels last with what is behind a forward pass in the same kernel. What the
-// library does not take channels last goes through the other layout.
+// (conv_graph.h), and where the library does not take them, as floats. Floats that are rounded to 16 bits are
+// multiplied as TF32, which holds them exactly, channels last with what is behind a forward pass in the same kernel.
+// What the library does not take channels last goes through the other layout.
 #pragma once
 
 #include <cstdint>
