@@ -12,6 +12,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -172,6 +173,12 @@ TEST_F(StoreFaultsTest, WhatACrashLeavesHoldsEveryAcknowledgedBatchWhole) {
   EXPECT_GT(before, 60);
 }
 
+// A limit in milliseconds, longer where a sanitizer slows all of the program.
+int64_t Limit(int64_t milliseconds) {
+  const char* const slowness = std::getenv("LOCKSTEP_TEST_SLOWNESS");
+  return milliseconds * (slowness != nullptr ? std::atoi(slowness) : 1);
+}
+
 // The shortest of some tries: what else the machine does meanwhile is not the store's.
 template <typename F>
 std::chrono::milliseconds Fastest(const F& action) {
@@ -195,16 +202,16 @@ TEST_F(StoreFaultsTest, DaysOfCommitsDoNotSlowTheStart) {
     ASSERT_TRUE(jobs.ok());
     EXPECT_EQ(jobs->at(0).committed, 10'000'000);
   });
-  EXPECT_LT(load.count(), 50);
+  EXPECT_LT(load.count(), Limit(50));
   const auto open = Fastest([&] { Open(); });
-  EXPECT_LT(open.count(), 50);
+  EXPECT_LT(open.count(), Limit(50));
   // Going back a little costs what is void, not what there is.
   int64_t generation = 1;
   const auto back = Fastest([&] {
     ++generation;
     EXPECT_TRUE(store_->Write({OpenGeneration{"a", generation, 9'999'995 - generation}}).ok());
   });
-  EXPECT_LT(back.count(), 50);
+  EXPECT_LT(back.count(), Limit(50));
   EXPECT_EQ(store_->LoadJob("a")->committed, 9'999'995 - generation);
   const auto all = Fastest([&] { EXPECT_GE(store_->Ledger("a")->size(), 1'000'000u); });
   std::printf("LiveJobs %ld ms, Open %ld ms, OpenGeneration %ld ms, Ledger of a million rows %ld ms\n",
@@ -226,8 +233,8 @@ TEST_F(StoreFaultsTest, EndedJobsDoNotSlowTheStart) {
   ASSERT_TRUE(store_->Write(batch).ok());
   const auto load = Fastest([&] { EXPECT_EQ(store_->LiveJobs()->size(), 10u); });
   const auto open = Fastest([&] { Open(); });
-  EXPECT_LT(load.count(), 10);
-  EXPECT_LT(open.count(), 50);
+  EXPECT_LT(load.count(), Limit(10));
+  EXPECT_LT(open.count(), Limit(50));
   std::printf("LiveJobs %ld ms, Open %ld ms\n", static_cast<long>(load.count()), static_cast<long>(open.count()));
 }
 
@@ -236,7 +243,7 @@ TEST_F(StoreFaultsTest, ManyWaitingJobsStartWithinASecond) {
   for (int i = 1; i <= 10'000; ++i) batch.push_back(NewJob("j" + std::to_string(i), i));
   ASSERT_TRUE(store_->Write(batch).ok());
   const auto load = Fastest([&] { EXPECT_EQ(store_->LiveJobs()->size(), 10'000u); });
-  EXPECT_LT(load.count(), 500);
+  EXPECT_LT(load.count(), Limit(500));
   std::printf("LiveJobs of 10000 %ld ms\n", static_cast<long>(load.count()));
 }
 
