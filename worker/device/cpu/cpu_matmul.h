@@ -26,7 +26,7 @@ class CpuMatmul {
   struct Key {
     bool transpose_a, transpose_b;
     int64_t m, n, k;
-    auto operator<=>(const Key&) const = default;
+    auto operator<=>(const Key&) const = default;  // NOLINT(modernize-use-nullptr): the 0 is the compiler's
   };
 
   const KernelChoice kernels_;

@@ -100,6 +100,7 @@ class GemmCache::Entry {
 
   // The heuristic takes an address's alignment from what it is told, and does not look there.
   bool DescribeEpilogue(Context& context) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
     const auto* const somewhere = reinterpret_cast<const void*>(uintptr_t{plan_.aligned ? 16U : sizeof(float)});
     if (HasVector() && (!Set(context, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, plan_.out_type) ||
                         !Set(context, CUBLASLT_MATMUL_DESC_BIAS_POINTER, somewhere))) {

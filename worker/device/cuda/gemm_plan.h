@@ -18,7 +18,7 @@ struct LtMatrix {
   int64_t rows = 0;
   int64_t cols = 0;
   bool transposed = false;
-  auto operator<=>(const LtMatrix&) const = default;
+  auto operator<=>(const LtMatrix&) const = default;  // NOLINT(modernize-use-nullptr): the 0 is the compiler's
 };
 
 // What the library is asked to do behind the product.
@@ -50,7 +50,7 @@ struct GemmPlan {
   bool accumulate = false;
   // Every address is a multiple of 16 bytes.
   bool aligned = true;
-  auto operator<=>(const GemmPlan&) const = default;
+  auto operator<=>(const GemmPlan&) const = default;  // NOLINT(modernize-use-nullptr): the 0 is the compiler's
 };
 
 // True: a factor of this type is rounded into memory of its own first.
