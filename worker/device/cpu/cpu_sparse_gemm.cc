@@ -18,9 +18,7 @@ bool CpuSparseGemm::Pays(const GemmArgs& args, Tensor a, Tensor out) {
   const int64_t rows = a.shape[0], columns = a.shape[1];
   const int64_t n = out.shape[1];
   if (kernels_.sparse == nullptr || n < kSparseFromColumns || n * rows * columns < kSparseFrom) return false;
-  while (scratch_.size() < static_cast<size_t>(threads_)) {
-    scratch_.push_back(std::make_unique_for_overwrite<SparseScratch>());
-  }
+  TakeScratch();
   const int64_t step = (rows + kRowsLookedThrough - 1) / kRowsLookedThrough;
   int64_t seen = 0, there = 0;
   for (int64_t row = 0; row < rows; row += step, seen += columns) {
@@ -29,7 +27,14 @@ bool CpuSparseGemm::Pays(const GemmArgs& args, Tensor a, Tensor out) {
   return static_cast<double>(there) < SparseBelow(args.precision, kernels_) * static_cast<double>(seen);
 }
 
+void CpuSparseGemm::TakeScratch() {
+  while (scratch_.size() < static_cast<size_t>(threads_)) {
+    scratch_.push_back(std::make_unique_for_overwrite<SparseScratch>());
+  }
+}
+
 void CpuSparseGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) {
+  TakeScratch();
   RunParts(ProblemOf(args, a, b, bias, out), threads_, kSparseColumns, [&](int part, LargeGemmProblem problem) {
     kernels_.sparse->gemm({.product = problem,
                            .round = args.precision == ProductPrecision::kBf16 ? kernels_.f32->round_bf16 : nullptr,

@@ -24,6 +24,8 @@ class CpuSparseGemm {
   void Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);
 
  private:
+  void TakeScratch();
+
   const KernelChoice kernels_;
   const int threads_;
   // One for each thread, taken with the first product that is large enough: a step that comes later takes no memory.
