@@ -25,7 +25,7 @@ class SlicedUpdate {
   // Fewer weights are updated by each rank as a whole: while they and their state are in a cache that is faster than
   // taking over the others' part. Measured on two cores of a Zen 4, sum and update of a step, whole and shared: 1.9 M
   // weights with Adam 2.1 and 2.5 ms, 20 M with momentum 17.7 and 17.8 ms, and half the state. On two of a Xeon, whose
-  // cores share less, all of a step with 1.9 M weights and Adam: 15.5 and 14 ms.
+  // cores share less, all of a step with 1.9 M weights and Adam: 16 and 13.5 ms.
   static constexpr int64_t kMinElements = 1024 * 1024;
 
   // Null where each rank does the whole update: alone, between hosts, with fewer than `min_elements`, where the sum is

@@ -164,7 +164,7 @@ void Pack(const GemmProblem<T>& g, int64_t p, int64_t depth, int64_t j, int64_t 
     if (g.transpose_b) {
       const T* from = g.b + (j + c) * g.k + p;
       for (int64_t q = 0; q < depth; q += kLanes, to += kLanes * width) {
-        Vec<T>::Turn(from + q, g.k, count, depth - q < kLanes ? depth - q : kLanes, to, width);
+        Turn(from + q, g.k, count, depth - q < kLanes ? depth - q : kLanes, to, width);
       }
     } else {
       const T* from = g.b + p * g.n + j + c;

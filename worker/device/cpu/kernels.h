@@ -17,6 +17,9 @@ namespace lockstep {
 
 #define LOCKSTEP_INLINE __attribute__((always_inline)) inline
 
+// For the kernels: a function of the library's might be taken from a set that the machine does not have.
+LOCKSTEP_INLINE int64_t Least(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // out[m, n] = op(a) op(b), or += with accumulate. Element (i, p) of op(a) is a[i * a_row + p * a_column].
 template <typename T>
 struct GemmProblem {

@@ -107,8 +107,6 @@ void LargeTileOf(int64_t rows, const uint32_t* a, const uint32_t* b, int64_t uni
   kTiles[rows - 1](a, b, units, o);
 }
 
-LOCKSTEP_INLINE int64_t Least(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // Rows [i, i + rows) and depth [p, p + depth) of op(a), one tile's rows behind the other.
 void PackBlock(const LargeGemmProblem& g, int64_t i, int64_t rows, int64_t p, int64_t depth, int64_t units) {
   for (int64_t r = 0; r < rows; r += kLargeTileRows) {

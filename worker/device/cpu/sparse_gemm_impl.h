@@ -3,8 +3,6 @@
 // kColumns, the columns of a panel, as many as the registers hold sums of a row, and after Entries:
 //   Append           adds those of 16 floats, of which `count` exist, that are not zero; says how many
 
-LOCKSTEP_INLINE int64_t Lesser(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // Entries of rows [i, i + rows) of op(a) in the depth [p, p + depth) of one panel, behind those before.
 struct Lists {
   SparseScratch* scratch;
@@ -13,7 +11,7 @@ struct Lists {
   LOCKSTEP_INLINE int32_t Append(const float* x, int64_t depth) {
     const int64_t before = used;
     for (int64_t q = 0; q < depth; q += 16) {
-      used += Entries::Append(x + q, Lesser(depth - q, 16), static_cast<uint8_t>(q), scratch->values + used,
+      used += Entries::Append(x + q, Least(depth - q, 16), static_cast<uint8_t>(q), scratch->values + used,
                               scratch->places + used);
     }
     return static_cast<int32_t>(used - before);
@@ -28,10 +26,9 @@ void ListRows(const LargeGemmProblem& g, int64_t i, int64_t rows, int64_t p, int
   }
   alignas(64) float turned[16][kSparseDepth];
   for (int64_t r = 0; r < rows; r += 16) {
-    const int64_t count = Lesser(rows - r, 16);
+    const int64_t count = Least(rows - r, 16);
     for (int64_t q = 0; q < depth; q += 16) {
-      Vec<float>::Turn(g.a + (p + q) * g.a_stride + i + r, g.a_stride, Lesser(depth - q, 16), count, &turned[0][q],
-                       kSparseDepth);
+      Turn(g.a + (p + q) * g.a_stride + i + r, g.a_stride, Least(depth - q, 16), count, &turned[0][q], kSparseDepth);
     }
     for (int64_t c = 0; c < count; ++c) counts[r + c] = lists.Append(turned[c], depth);
   }
@@ -48,9 +45,9 @@ constexpr int64_t kAskedFrom = int64_t{1} << 22;
 // The panel behind this one; without columns where there is none.
 SparsePanel Behind(const LargeGemmProblem& g, const SparsePanel& panel, int64_t first, int64_t end) {
   const int64_t p = panel.p + panel.depth;
-  if (p < end) return {p, Lesser(end - p, kSparseDepth), panel.j, panel.columns};
+  if (p < end) return {p, Least(end - p, kSparseDepth), panel.j, panel.columns};
   const int64_t j = panel.j + panel.columns;
-  return {first, Lesser(end - first, kSparseDepth), j, Lesser(g.n - j, kColumns)};
+  return {first, Least(end - first, kSparseDepth), j, Least(g.n - j, kColumns)};
 }
 
 // Zeros lie behind its columns up to a whole register.
@@ -58,11 +55,11 @@ void PackPanel(const SparseGemmProblem& s, const SparsePanel& panel) {
   const LargeGemmProblem& g = s.product;
   float* const packed = s.scratch->panel;
   for (int64_t c = 0; c < panel.columns; c += 16) {
-    const int64_t count = Lesser(panel.columns - c, 16);
+    const int64_t count = Least(panel.columns - c, 16);
     if (g.transpose_b) {
       for (int64_t q = 0; q < panel.depth; q += 16) {
-        Vec<float>::Turn(g.b + (panel.j + c) * g.b_stride + panel.p + q, g.b_stride, count, Lesser(panel.depth - q, 16),
-                         packed + q * kColumns + c, kColumns);
+        Turn(g.b + (panel.j + c) * g.b_stride + panel.p + q, g.b_stride, count, Least(panel.depth - q, 16),
+             packed + q * kColumns + c, kColumns);
       }
     } else {
       const float* from = g.b + panel.p * g.b_stride + panel.j + c;
@@ -170,12 +167,12 @@ void RunListed(const SparseGemmProblem& s, int64_t i, int64_t rows, int64_t p, i
   int64_t begins[kSparseListed / kSparseDepth];
   for (int64_t b = 0, q = p; q < end; q += kSparseDepth, ++b) {
     begins[b] = lists.used;
-    ListRows(g, i, rows, q, Lesser(end - q, kSparseDepth), lists, scratch.counts + b * kSparseRows);
+    ListRows(g, i, rows, q, Least(end - q, kSparseDepth), lists, scratch.counts + b * kSparseRows);
   }
   if (s.round != nullptr) s.round(scratch.values, lists.used, scratch.values);
   // What lies as a panel does is taken from where it is.
   const bool lies = !g.transpose_b && g.b_stride == kColumns && g.n == kColumns && s.round == nullptr;
-  SparsePanel panel{p, Lesser(end - p, kSparseDepth), 0, Lesser(g.n, kColumns)};
+  SparsePanel panel{p, Least(end - p, kSparseDepth), 0, Least(g.n, kColumns)};
   for (SparsePanel next; panel.columns > 0; panel = next) {
     next = Behind(g, panel, p, end);
     if (!lies) PackPanel(s, panel);
@@ -198,7 +195,7 @@ void RunSparseGemm(const SparseGemmProblem& s) {
   const LargeGemmProblem& g = s.product;
   for (int64_t i = 0; i < g.m; i += kSparseRows) {
     for (int64_t p = 0; p < g.k; p += kSparseListed) {
-      RunListed(s, i, Lesser(g.m - i, kSparseRows), p, Lesser(g.k, p + kSparseListed));
+      RunListed(s, i, Least(g.m - i, kSparseRows), p, Least(g.k, p + kSparseListed));
     }
   }
 }

@@ -36,11 +36,4 @@ struct Vec<float> {
     low = _mm256_fmadd_ps(a.low, b.low, low);
     high = _mm256_fmadd_ps(a.high, b.high, high);
   }
-  static LOCKSTEP_INLINE void Turn(const float* from, int64_t stride, int64_t rows, int64_t columns, float* to,
-                                   int64_t to_stride) {
-    for (int64_t c = 0; c < columns; ++c) {
-      for (int64_t r = 0; r < rows; ++r) to[c * to_stride + r] = from[r * stride + c];
-      for (int64_t r = rows; r < kLanes; ++r) to[c * to_stride + r] = 0;
-    }
-  }
 };

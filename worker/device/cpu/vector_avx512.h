@@ -25,20 +25,21 @@ struct Vec<float> {
     _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1 << count) - 1), v);
   }
   LOCKSTEP_INLINE void MultiplyAdd(const Vec& a, const Vec& b) { v = _mm512_fmadd_ps(a.v, b.v, v); }
-  static LOCKSTEP_INLINE void Turn(const float* from, int64_t stride, int64_t rows, int64_t columns, float* to,
-                                   int64_t to_stride) {
-    const __mmask16 lanes = FirstLanes(columns);
-    __m512i r[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      r[i] = i < rows ? _mm512_maskz_loadu_epi32(lanes, from + i * stride) : _mm512_setzero_si512();
-    }
-    Transpose(r);
-    if (columns == kLanes) {
-#pragma GCC unroll 16
-      for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * to_stride, r[i]);
-    } else {
-      for (int64_t i = 0; i < columns; ++i) _mm512_storeu_si512(to + i * to_stride, r[i]);
-    }
-  }
 };
+
+LOCKSTEP_INLINE void Turn(const float* from, int64_t stride, int64_t rows, int64_t columns, float* to,
+                          int64_t to_stride) {
+  const __mmask16 lanes = FirstLanes(columns);
+  __m512i r[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    r[i] = i < rows ? _mm512_maskz_loadu_epi32(lanes, from + i * stride) : _mm512_setzero_si512();
+  }
+  Transpose(r);
+  if (columns == 16) {
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + i * to_stride, r[i]);
+  } else {
+    for (int64_t i = 0; i < columns; ++i) _mm512_storeu_si512(to + i * to_stride, r[i]);
+  }
+}

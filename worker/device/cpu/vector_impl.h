@@ -21,13 +21,14 @@ struct Vec {
     for (int64_t i = 0; i < count; ++i) p[i] = v[i];
   }
   LOCKSTEP_INLINE void MultiplyAdd(const Vec& a, const Vec& b) { v += a.v * b.v; }
-  // to[c * to_stride + r] = from[r * stride + c] for so many rows and columns, at most kLanes; zeros behind the rows up
-  // to kLanes, and where `columns` end perhaps too.
-  static LOCKSTEP_INLINE void Turn(const T* from, int64_t stride, int64_t rows, int64_t columns, T* to,
-                                   int64_t to_stride) {
-    for (int64_t c = 0; c < columns; ++c) {
-      for (int64_t r = 0; r < rows; ++r) to[c * to_stride + r] = from[r * stride + c];
-      for (int64_t r = rows; r < kLanes; ++r) to[c * to_stride + r] = T(0);
-    }
-  }
 };
+
+// to[c * to_stride + r] = from[r * stride + c] for so many rows and columns, at most a vector's; zeros behind the rows
+// up to a whole vector, and where `columns` end perhaps too.
+template <typename T>
+LOCKSTEP_INLINE void Turn(const T* from, int64_t stride, int64_t rows, int64_t columns, T* to, int64_t to_stride) {
+  for (int64_t c = 0; c < columns; ++c) {
+    for (int64_t r = 0; r < rows; ++r) to[c * to_stride + r] = from[r * stride + c];
+    for (int64_t r = rows; r < Vec<T>::kLanes; ++r) to[c * to_stride + r] = T(0);
+  }
+}
