@@ -21,10 +21,6 @@ constexpr int64_t kFewestSlots = 2;
 constexpr int64_t kSlotsOfTable = 4;
 // What products and convolutions may want besides the samples.
 constexpr size_t kScratchBytes = size_t{1} << 30;
-// A table of bytes between these sizes is copied into memory with large pages: rows are taken in no order, and finding
-// the small page of each takes as long as reading it.
-constexpr size_t kSmallestCopied = size_t{2} << 20;
-constexpr size_t kLargestCopied = size_t{64} << 20;
 // Of __builtin_prefetch: the first level is for what is worked on now.
 constexpr int kIntoSecondLevel = 2;
 
@@ -65,7 +61,7 @@ absl::StatusOr<std::unique_ptr<Sampler>> Sampler::Create(Device* device, const D
   sampler->batch_targets_ = {nullptr, Shape(dims), table.targets.type};
   bool made = NeedsMaking(table, spec.dataset(), options.training);
   if (!made) {
-    const absl::Status placed = sampler->PlaceTable(table, options.training);
+    const absl::Status placed = sampler->PlaceTable(table);
     if (absl::IsResourceExhausted(placed)) {
       made = true;
     } else if (!placed.ok()) {
@@ -84,16 +80,11 @@ absl::StatusOr<Tensor> Sampler::Allocate(const Shape& shape, DType type) {
   return t;
 }
 
-absl::Status Sampler::PlaceTable(const DataTable& table, bool training) {
-  if (device_->host_accessible()) {
-    features_ = training ? Copied(table.features) : table.features;
-    targets_ = table.targets;
-    return absl::OkStatus();
-  }
+absl::Status Sampler::PlaceTable(const DataTable& table) {
   std::vector<std::unique_ptr<Buffer>> taken;
   const auto place = [&](Tensor host) -> absl::StatusOr<Tensor> {
     // A part that there is none of has no memory, and a shape of one element.
-    if (host.data == nullptr) return host;
+    if (device_->host_accessible() || host.data == nullptr) return host;
     Tensor t{nullptr, host.shape, host.type};
     LOCKSTEP_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, device_->Allocate(t.bytes()));
     t.data = buffer->data();
@@ -110,14 +101,6 @@ absl::Status Sampler::PlaceTable(const DataTable& table, bool training) {
   device_->CopyFromHost(targets_.data, table.targets.data, table.targets.bytes());
   std::ranges::move(taken, std::back_inserter(buffers_));
   return absl::OkStatus();
-}
-
-Tensor Sampler::Copied(Tensor table) {
-  if (table.type != DType::kU8 || table.bytes() < kSmallestCopied || table.bytes() > kLargestCopied) return table;
-  const absl::StatusOr<Tensor> copy = Allocate(table.shape, table.type);
-  if (!copy.ok()) return table;
-  device_->CopyFromHost(copy->data, table.data, table.bytes());
-  return *copy;
 }
 
 absl::Status Sampler::PrepareGather(const SamplerOptions& options) {

@@ -34,9 +34,8 @@ struct SamplerOptions {
 class Sampler {
  public:
   // Copies the table to the device where it is gathered from and the device cannot read host memory; where it does not
-  // fit, batches are made on the host as if they had to be. Training samples of some megabytes are copied on a CPU too,
-  // into memory with large pages. `table` and `device` outlive the sampler. `spec` says what is done to the samples and
-  // their order's seed.
+  // fit, batches are made on the host as if they had to be. `table` and
+  // `device` outlive the sampler. `spec` says what is done to the samples and their order's seed.
   static absl::StatusOr<std::unique_ptr<Sampler>> Create(Device* device, const DataTable& table,
                                                          const lockstep::v1::JobSpec& spec,
                                                          const SamplerOptions& options);
@@ -69,9 +68,7 @@ class Sampler {
 
   // Into the device's memory, where it cannot read the host's. RESOURCE_EXHAUSTED: it does not fit, and nothing is
   // there.
-  absl::Status PlaceTable(const DataTable& table, bool training);
-  // A table that is read in no order, where rows are found faster; else itself.
-  Tensor Copied(Tensor table);
+  absl::Status PlaceTable(const DataTable& table);
   absl::Status PrepareGather(const SamplerOptions& options);
   absl::Status PrepareFeed(const DataTable& table, const lockstep::v1::JobSpec& spec, const SamplerOptions& options);
   absl::StatusOr<Tensor> Allocate(const Shape& shape, DType type);
