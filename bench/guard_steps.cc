@@ -40,10 +40,12 @@ absl::Status RunSteps(const v1::JobSpec& spec, const std::string& data_root, int
                             device->Allocate(static_cast<size_t>(model->stats_width()) * sizeof(double)));
   const Tensor gradient{gradient_buffer->data(), flat, DType::kF32};
   const Tensor stats{stats_buffer->data(), Shape{model->stats_width()}, DType::kF64};
-  LOCKSTEP_ASSIGN_OR_RETURN(const auto sampler, Sampler::Create(device.get(), dataset->train(), spec,
-                                                                {.sample = dataset->sample_shape(),
-                                                                 .max_rows = step_plan.max_shard_rows(),
-                                                                 .slots = FitInput(spec, info, 1, 1).train_slots}));
+  LOCKSTEP_ASSIGN_OR_RETURN(const auto sampler,
+                            Sampler::Create(device.get(), dataset->train(), spec,
+                                            {.sample = dataset->sample_shape(),
+                                             .max_rows = step_plan.max_shard_rows(),
+                                             .slots = FitInput(spec, info, 1, 1).train_slots,
+                                             .columns = model->TakesColumns(step_plan.max_shard_rows())}));
   for (int64_t step = 0; step < steps; ++step) {
     const StepPlace place = step_plan.At(step);
     LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, sampler->Take({place.epoch, place.first_position, place.rows}));

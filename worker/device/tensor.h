@@ -40,12 +40,26 @@ enum class Layout : uint8_t {
   kImages,
 };
 
+// Some columns of a matrix, ascending.
+struct ColumnList {
+  static constexpr int64_t kMaxWidth = int64_t{1} << 16;
+
+  int64_t count = 0;
+  // No number in them is larger, nor are their opposites.
+  float bound = 0;
+  // Of numbers below kMaxWidth; in memory that the host can use. Owned by whoever made it.
+  uint16_t* columns = nullptr;
+};
+
 // Dense. `data` is device memory and outlives the view.
 struct Tensor {
   void* data = nullptr;
   Shape shape;
   DType type = DType::kF32;
   Layout layout = Layout::kRowMajor;
+  // Not null: of a matrix of this shape `data` holds these columns alone, [rows, columns->count]; all others are zero.
+  // Nothing takes such a tensor but what says so.
+  const ColumnList* columns = nullptr;
 
   int64_t elements() const { return shape.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * SizeOf(type); }
@@ -54,7 +68,7 @@ struct Tensor {
     return static_cast<T*>(data);
   }
   // The same memory with another shape of as many elements, or fewer.
-  Tensor Reshaped(const Shape& s) const { return {data, s, type, layout}; }
+  Tensor Reshaped(const Shape& s) const { return {data, s, type, layout, columns}; }
 };
 
 }  // namespace lockstep

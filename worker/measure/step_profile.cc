@@ -94,7 +94,8 @@ class Profiler {
     LOCKSTEP_ASSIGN_OR_RETURN(sampler_, Sampler::Create(device_, dataset_->train(), spec_,
                                                         {.sample = dataset_->sample_shape(),
                                                          .max_rows = steps_->max_shard_rows(),
-                                                         .slots = input.train_slots}));
+                                                         .slots = input.train_slots,
+                                                         .columns = model_->TakesColumns(steps_->max_shard_rows())}));
     sampler_->Follow([this](int64_t index) -> std::optional<Piece> {
       return PieceOf(index / plan_.logical_shards, static_cast<int>(index % plan_.logical_shards));
     });

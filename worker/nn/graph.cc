@@ -120,7 +120,10 @@ std::vector<int> Graph::CountUses() const {
 
 void Graph::Bind(size_t lane, const Tensor& inputs, bool training) {
   const Bound& bound = bound_[lane];
-  if (bound.inputs.data == inputs.data && bound.inputs.shape == inputs.shape && bound.training == training) return;
+  if (bound.inputs.data == inputs.data && bound.inputs.columns == inputs.columns &&
+      bound.inputs.shape == inputs.shape && bound.training == training) {
+    return;
+  }
   bound_[lane] = {inputs, training};
   const auto type_of = [&](const Node& node, DType type) { return training ? TrainingType(node, type) : type; };
   const int64_t rows = inputs.shape[0];
@@ -144,6 +147,24 @@ void Graph::Bind(size_t lane, const Tensor& inputs, bool training) {
       call.dx[k].type = type_of(source, to.type);
     }
   }
+}
+
+int64_t Graph::ColumnsOfSamples(const ModelPlan& plan) const {
+  // Nodes that are views of the samples.
+  std::vector<bool> samples(nodes.size(), false);
+  int64_t columns = 0;
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const Node& node = nodes[i];
+    const bool reads = std::ranges::any_of(
+        node.sources, [&](int source) { return source == kModelInput || samples[static_cast<size_t>(source)]; });
+    if (!reads) continue;
+    samples[i] = node.layer->is_view();
+    if (samples[i]) continue;
+    const LayerPlan& layer = plan.layers[static_cast<size_t>(node.index)];
+    if (!node.layer->only_multiplies() || node.is_copy || layer.input.rank() != 1) return 0;
+    columns = std::max(columns, node.output.elements());
+  }
+  return nodes.empty() || samples.back() ? 0 : columns;
 }
 
 // A layer shares its only source's memory where that one has no other use.

@@ -100,6 +100,8 @@ struct Graph {
   const Tensor& Output(int source, size_t lane) const {
     return source == kModelInput ? bound_[lane].inputs : nodes[static_cast<size_t>(source)].calls[lane].y;
   }
+  // Not 0: nothing but products of dense layers reads the samples, and the widest has so many columns.
+  int64_t ColumnsOfSamples(const ModelPlan& plan) const;
 
  private:
   void AddLayer(Device& device, const ModelPlan& plan, size_t index, LayoutChoice choice, int64_t max_rows);

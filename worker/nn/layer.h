@@ -13,6 +13,13 @@
 
 namespace lockstep {
 
+// A kernel's gradient that was not worked out: it is x^T dy, and its place is `gradient`. Null data: there is none.
+struct DeferredProduct {
+  Tensor x;
+  Tensor dy;
+  Tensor gradient;
+};
+
 // What a step's calls are part of.
 struct StepContext {
   Device* device = nullptr;
@@ -27,6 +34,8 @@ struct StepContext {
   ProductPrecision precision = ProductPrecision::kFloat;
   // Told of what Model::ForwardBackward is through with; null: nobody.
   GradientWatcher* watcher = nullptr;
+  // Where one layer may leave its kernel's gradient; null: nowhere.
+  DeferredProduct* deferred = nullptr;
 };
 
 // The same with what one layer has of its own.

@@ -68,6 +68,15 @@ class ModelImpl final : public Model {
   const Objective& objective() const override { return *objective_; }
   bool needs_whole_batch() const override { return whole_batch_width_ > 0; }
 
+  bool TakesColumns(int64_t rows) const override {
+    const int64_t n = needs_whole_batch() || type_ != DType::kF32 ? 0 : graph_.ColumnsOfSamples(plan_);
+    const auto takes = [&](ProductPrecision precision) {
+      return device_->TakesColumns(rows, plan_.input.elements(), n, precision);
+    };
+    // Evaluation is in float.
+    return n > 0 && takes(precision_) && takes(ProductPrecision::kFloat);
+  }
+
   void Initialize(uint64_t seed) override {
     uint64_t index = 0;
     for (const LayerPlan& layer : plan_.layers) {
@@ -156,7 +165,8 @@ class ModelImpl final : public Model {
 
   int64_t FirstNonFinite(size_t lane, const Batch& batch, bool loss_is_finite, Tensor gradient, Tensor flag) override {
     if (batch.rows > 0) {
-      if (!IsFinite(batch.inputs, flag)) return kSamplesPlace;
+      // What is made of bytes is finite.
+      if (batch.inputs.columns == nullptr && !IsFinite(batch.inputs, flag)) return kSamplesPlace;
       if (batch.targets.type != DType::kI32 && !IsFinite(batch.targets, flag)) return kTargetsPlace;
       for (const Node& node : graph_.nodes) {
         if (!IsFinite(node.calls[lane].y, flag)) return kFirstLayerPlace + node.index;

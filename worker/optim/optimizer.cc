@@ -54,7 +54,9 @@ class FlatOptimizer final : public Optimizer {
       : spec_(spec),
         formula_(std::move(formula)),
         accumulated_steps_(std::max<int64_t>(1, spec.gradient_accumulation_steps())),
-        elementwise_(IsElementwise(spec, *formula_)) {}
+        elementwise_(IsElementwise(spec, *formula_)),
+        plain_(elementwise_ && accumulated_steps_ == 1 && !spec.has_clip_value() &&
+               formula_->Prepare(0, 1).front().rule == UpdateRule::kSgd) {}
 
   absl::Status Build(Device& device, int64_t elements, DType type, const std::vector<OptimizedTensor>& tensors,
                      bool keeps_best, SharedState shared) {
@@ -115,6 +117,12 @@ class FlatOptimizer final : public Optimizer {
 
   bool changes_parameters(int64_t step) const override { return (step + 1) % accumulated_steps_ == 0; }
   bool elementwise() const override { return elementwise_; }
+  bool IsPlain(FlatPart part) const override {
+    if (!plain_) return false;
+    return std::ranges::any_of(slices_, [&](const Slice& slice) {
+      return slice.weight_decay == 0 && slice.l1 == 0 && slice.l2 == 0 && Common(slice, part).elements == part.count;
+    });
+  }
 
   std::vector<std::pair<std::string, Tensor>> State() override { return named_state_; }
   double base_learning_rate() const override { return formula_->learning_rate(); }
@@ -242,6 +250,8 @@ class FlatOptimizer final : public Optimizer {
   const std::unique_ptr<UpdateFormula> formula_;
   const int64_t accumulated_steps_;
   const bool elementwise_;
+  // Each weight's update is that of plain SGD, but for what the slices say.
+  const bool plain_;
   // A pass wants each tensor's norms.
   bool layerwise_ = false;
   std::vector<Slice> slices_;

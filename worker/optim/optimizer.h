@@ -70,6 +70,8 @@ class Optimizer {
   virtual bool changes_parameters(int64_t step) const = 0;
   // True: a weight's update needs nothing of other weights, and no array but those that SharedStateBytes counts.
   virtual bool elementwise() const = 0;
+  // True: all that a step does to these elements is w -= learning_rate * gradient.
+  virtual bool IsPlain(FlatPart part) const = 0;
   // State arrays by name ("velocity"; "m", "v"), flat like the parameters, for checkpoints. Views stay
   // valid for the optimizer's life. Without memory where it is shared and another rank keeps it.
   virtual std::vector<std::pair<std::string, Tensor>> State() = 0;

@@ -34,6 +34,33 @@ void FetchRows(const Tensor& table, std::span<const int64_t> rows) {
   }
 }
 
+// Of so many batches some columns are looked for that are not zero. Where it is a smaller share than this, the others
+// are left out.
+constexpr int64_t kBatchesLookedThrough = 8;
+constexpr double kColumnsBelow = 0.8;
+
+bool HasEmptyColumns(const DataTable& table, int64_t batch_rows) {
+  const int64_t width = table.features.elements() / table.features.shape[0];
+  std::vector<uint8_t> any(static_cast<size_t>(width));
+  int64_t there = 0;
+  for (int64_t batch = 0; batch < kBatchesLookedThrough; ++batch) {
+    std::ranges::fill(any, uint8_t{0});
+    for (int64_t i = 0; i < batch_rows; ++i) {
+      // Far apart, as in a batch.
+      const int64_t sample = (batch + i * kBatchesLookedThrough) * table.samples / (kBatchesLookedThrough * batch_rows);
+      const uint8_t* row = table.features.as<uint8_t>() + (table.rows == nullptr ? sample : table.rows[sample]) * width;
+      for (size_t c = 0; c < any.size(); ++c) any[c] |= row[c];
+    }
+    there += width - std::ranges::count(any, uint8_t{0});
+  }
+  return static_cast<double>(there) < kColumnsBelow * static_cast<double>(kBatchesLookedThrough * width);
+}
+
+bool LeavesOutColumns(const DataTable& table, const SamplerOptions& options) {
+  if (!options.columns || table.features.type != DType::kU8 || table.offset != 0 || table.samples == 0) return false;
+  return options.sample.elements() <= ColumnList::kMaxWidth && HasEmptyColumns(table, options.max_rows);
+}
+
 bool NeedsMaking(const DataTable& table, const v1::DatasetSpec& spec, bool training) {
   return table.source != nullptr || spec.has_normalize() || (training && !spec.augmentation().empty());
 }
@@ -68,7 +95,7 @@ absl::StatusOr<std::unique_ptr<Sampler>> Sampler::Create(Device* device, const D
       return placed;
     }
   }
-  LOCKSTEP_RETURN_IF_ERROR(made ? sampler->PrepareFeed(table, spec, options) : sampler->PrepareGather(options));
+  LOCKSTEP_RETURN_IF_ERROR(made ? sampler->PrepareFeed(table, spec, options) : sampler->PrepareGather(table, options));
   return sampler;
 }
 
@@ -103,8 +130,13 @@ absl::Status Sampler::PlaceTable(const DataTable& table) {
   return absl::OkStatus();
 }
 
-absl::Status Sampler::PrepareGather(const SamplerOptions& options) {
+absl::Status Sampler::PrepareGather(const DataTable& table, const SamplerOptions& options) {
   LOCKSTEP_ASSIGN_OR_RETURN(inputs_, Allocate(inputs_.shape, inputs_.type));
+  if (LeavesOutColumns(table, options)) {
+    LOCKSTEP_ASSIGN_OR_RETURN(const Tensor columns, Allocate(Shape{options.sample.elements(), 2}, DType::kU8));
+    columns_.columns = columns.as<uint16_t>();
+    inputs_.columns = &columns_;
+  }
   LOCKSTEP_ASSIGN_OR_RETURN(batch_targets_, Allocate(batch_targets_.shape, batch_targets_.type));
   LOCKSTEP_ASSIGN_OR_RETURN(indices_, Allocate(Shape{options.max_rows}, DType::kI64));
   host_indices_.resize(static_cast<size_t>(options.max_rows));
@@ -207,12 +239,17 @@ Batch Sampler::Gather(const Piece& piece) {
   } else {
     order_.Fill(piece, host_indices_.data());
   }
+  if (!table_stays_) MoveTable(piece.epoch);
   if (pieces_) LookAhead();
   if (piece.rows == 0) return batch;
   const Tensor indices = FirstRows(indices_, piece.rows);
   device_->CopyFromHost(indices.data, host_indices_.data(), indices.bytes());
-  const int64_t width = inputs_.elements() / inputs_.shape[0];
-  device_->GatherRows(features_, indices, gather_, batch.inputs.Reshaped(Shape{piece.rows, width}));
+  const Tensor rows = batch.inputs.Reshaped(Shape{piece.rows, inputs_.elements() / inputs_.shape[0]});
+  if (rows.columns != nullptr) {
+    device_->GatherColumns(features_, indices, gather_, &columns_, rows);
+  } else {
+    device_->GatherRows(features_, indices, gather_, rows);
+  }
   if (batch_targets_.type == DType::kI32) {
     device_->GatherLabels(targets_, indices, batch.targets);
   } else {
@@ -240,6 +277,18 @@ Batch Sampler::RecordTake(StepRecorder& recorder, int64_t first, int64_t rows) {
   const int64_t width = inputs_.elements() / inputs_.shape[0];
   recorder.GatherSamples(recorded_, first, batch.inputs.Reshaped(Shape{rows, width}), batch.targets);
   return batch;
+}
+
+void Sampler::MoveTable(int64_t epoch) {
+  if (first_epoch_ == Piece::kAsStored) first_epoch_ = epoch;
+  if (epoch == first_epoch_) return;
+  if (copy_ == nullptr) {
+    if (device_->host_accessible()) copy_ = LargePageCopy::Begin(features_.data, features_.bytes());
+    table_stays_ = copy_ == nullptr;
+  } else if (copy_->Advance()) {
+    features_.data = copy_->data();
+    table_stays_ = true;
+  }
 }
 
 // The rows lie anywhere in the table, and a batch is made of them sooner than they come out of memory.

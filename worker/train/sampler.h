@@ -12,6 +12,7 @@
 #include "lockstep/v1/job.pb.h"
 #include "worker/data/dataset.h"
 #include "worker/data/feed.h"
+#include "worker/data/large_page_copy.h"
 #include "worker/data/prefetcher.h"
 #include "worker/device/device.h"
 #include "worker/device/step_recorder.h"
@@ -29,6 +30,8 @@ struct SamplerOptions {
   int64_t slots = 2;
   // False: held-out samples, which are normalised but not augmented.
   bool training = true;
+  // True: a batch may have some columns of its inputs alone; see Model::TakesColumns.
+  bool columns = false;
 };
 
 class Sampler {
@@ -69,11 +72,13 @@ class Sampler {
   // Into the device's memory, where it cannot read the host's. RESOURCE_EXHAUSTED: it does not fit, and nothing is
   // there.
   absl::Status PlaceTable(const DataTable& table);
-  absl::Status PrepareGather(const SamplerOptions& options);
+  absl::Status PrepareGather(const DataTable& table, const SamplerOptions& options);
   absl::Status PrepareFeed(const DataTable& table, const lockstep::v1::JobSpec& spec, const SamplerOptions& options);
   absl::StatusOr<Tensor> Allocate(const Shape& shape, DType type);
   Batch Gather(const Piece& piece);
   void LookAhead();
+  // From the second epoch on: whoever trains for one has no use for a copy.
+  void MoveTable(int64_t epoch);
   absl::StatusOr<Prefetcher::Slot> Made(const Piece& piece);
   // The batch on a device with memory of its own.
   absl::StatusOr<Batch> TakeUploaded(const Piece& piece);
@@ -89,10 +94,16 @@ class Sampler {
   // On the device.
   Tensor features_;
   Tensor targets_;
+  // Takes the place of features_' memory once it is complete. Null: it is not begun, or brings nothing.
+  std::unique_ptr<LargePageCopy> copy_;
+  int64_t first_epoch_ = Piece::kAsStored;
+  bool table_stays_ = false;
   // The batch: [max_rows, sample...]. Null data where the slots are the batches.
   Tensor inputs_;
   Tensor batch_targets_;
   Tensor indices_;
+  // Those that inputs_ has, where it has not all.
+  ColumnList columns_;
   std::vector<int64_t> host_indices_;
   // What is gathered next, where that is known: its rows are on their way into the cache meanwhile.
   PieceOrder pieces_;

@@ -110,6 +110,7 @@ absl::Status Trainer::Build(const Dataset& dataset) {
   LOCKSTEP_RETURN_IF_ERROR(MakeReducer(elements, width + kWishes));
   // Samples may stay on the host, so they come last.
   LOCKSTEP_RETURN_IF_ERROR(PrepareInput(dataset));
+  defers_product_ = DefersProduct();
   evaluator_ = std::make_unique<Evaluator>(device_, communicator_, model_.get(), test_sampler_.get(), stats_,
                                            &link_->progress());
   LOCKSTEP_RETURN_IF_ERROR(PrepareRecordedSteps());
@@ -160,10 +161,12 @@ absl::Status Trainer::PrepareInput(const Dataset& dataset) {
                      " bytes of samples at least; use more workers, or raise it")));
   }
   const Shape& sample = dataset.sample_shape();
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      train_sampler_,
-      Sampler::Create(device_, dataset.train(), spec,
-                      {.sample = sample, .max_rows = step_plan_.max_shard_rows(), .slots = input.train_slots}));
+  LOCKSTEP_ASSIGN_OR_RETURN(train_sampler_,
+                            Sampler::Create(device_, dataset.train(), spec,
+                                            {.sample = sample,
+                                             .max_rows = step_plan_.max_shard_rows(),
+                                             .slots = input.train_slots,
+                                             .columns = model_->TakesColumns(step_plan_.max_shard_rows())}));
   LOCKSTEP_ASSIGN_OR_RETURN(
       test_sampler_,
       Sampler::Create(
@@ -295,6 +298,7 @@ absl::Status Trainer::ComputeShard(int64_t step, const StepPlace& place, int sha
   StepContext context = ContextOf(step, place);
   context.first_row = piece.first - place.first_position;
   context.watcher = gradients_->watcher();
+  if (defers_product_) *(context.deferred = &deferred_) = {};
   const Tensor gradient = gradients_->shard_gradient();
   const std::span<double> scalars = gradients_->shard_scalars();
   double forward = 0;

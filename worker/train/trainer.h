@@ -131,6 +131,17 @@ class Trainer {
   void TakeWishes(std::span<const double> sums);
   // The newest step's sum.
   bool GradientIsFinite();
+  bool IsFinite(Tensor part);
+  // Nobody but the update wants a kernel's gradient.
+  bool DefersProduct() const;
+  // The flat arrays but for the deferred gradient's place.
+  std::array<FlatPart, 2> BesidesDeferred(Tensor gradient) const;
+  // The update does not need it, and it is finite for sure.
+  bool MayStayDeferred(Tensor gradient) const;
+  // Works the deferred gradient out after all, where there is one.
+  void MakeDeferred();
+  // A step of plain SGD.
+  void StepDeferred(Tensor gradient, double rate, int64_t step);
   // The part of state_ that is the loss scale's.
   std::span<double> loss_scale_state() { return std::span(state_.extra).last(LossScale::kNumbers); }
   std::span<const double> loss_scale_state() const { return std::span(state_.extra).last(LossScale::kNumbers); }
@@ -194,6 +205,9 @@ class Trainer {
   std::unique_ptr<Sampler> test_sampler_;
   std::unique_ptr<Evaluator> evaluator_;
   std::unique_ptr<GradientSum> gradients_;
+  bool defers_product_ = false;
+  // The newest shard's.
+  DeferredProduct deferred_;
   // Null where every step goes through the host.
   std::unique_ptr<RecordedSteps> recorded_;
   int64_t recorded_steps_ = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A step allocates nothing. A program of its own, because it replaces operator new.
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <barrier>
 #include <cstdlib>
@@ -89,6 +90,43 @@ TEST(AllocationTest, AStepWhoseSamplesAreMostlyZeroAllocatesNothing) {
                                   "layers { dense { units: 10 activation: 'softmax' } }",
                                   "sgd {}", 128, true),
             0);
+}
+
+// More columns of the samples are empty in one batch than in another.
+TEST(AllocationTest, AStepThatLeavesOutColumnsAllocatesNothing) {
+  constexpr int64_t kRows = 10, kWidth = 28 * 28;
+  const auto device = MakeCpuDevice(1);
+  conformance::Arrays arrays(device.get());
+  Violations violations;
+  const ModelPlan plan =
+      PlanModel(FromText<v1::ModelSpec>("layers { flatten {} } layers { dense { units: 20 } }"), {28, 28}, violations);
+  const auto loss = FromText<v1::LossSpec>("sparse_categorical_crossentropy { from_logits: true }");
+  const auto model = Model::Create(device.get(), plan, loss, DType::kF32, kRows).value();
+  ASSERT_TRUE(model->TakesColumns(kRows));
+  const Tensor table = arrays.Zeros({kRows, kWidth}, DType::kU8), indices = arrays.Zeros({kRows}, DType::kI64);
+  const Tensor gradient = arrays.Zeros({model->parameters().elements()}, DType::kF32);
+  const Tensor stats = arrays.Zeros({2}, DType::kF64);
+  Batch batch{arrays.Zeros({kRows, 28, 28}, DType::kF32), arrays.Labels(kRows, 20), kRows};
+  std::array<uint16_t, kWidth> numbers{};
+  ColumnList columns{.columns = numbers.data()};
+  batch.inputs.columns = &columns;
+  DeferredProduct deferred;
+  StepContext context{.device = device.get(), .training = true, .deferred = &deferred};
+  int64_t before = 0;
+  for (; context.step < 10; ++context.step) {
+    if (context.step == 2) before = allocations;
+    std::fill_n(table.as<uint8_t>(), 70 * context.step, uint8_t{1});
+    device->GatherColumns(table, indices, {}, &columns, batch.inputs.Reshaped({kRows, kWidth}));
+    deferred = {};
+    // Every other step's gradient is written.
+    context.deferred = context.step % 2 == 0 ? &deferred : nullptr;
+    model->ForwardBackward(context, batch, 0.01, gradient, stats, nullptr);
+    ASSERT_EQ(deferred.x.data != nullptr, context.deferred != nullptr);
+    if (context.deferred == nullptr) continue;
+    device->StepColumns(0.1, deferred.x, deferred.dy, model->parameters().Reshaped({kWidth, 20}));
+  }
+  EXPECT_EQ(columns.count, 630);
+  EXPECT_EQ(allocations - before, 0);
 }
 
 TEST(AllocationTest, WhateverTheOptimizerIsAskedForItAllocatesNothing) {

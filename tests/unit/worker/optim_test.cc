@@ -183,6 +183,33 @@ TEST(SlicesTest, NeighboursOfOneKindAreOne) {
 }
 
 // A step that is left out adds nothing to the sum, and the update is still done on time.
+TEST(PlainTest, OnlySgdWithNothingBesideItIsPlain) {
+  auto device = MakeCpuDevice(1);
+  const std::vector<OptimizedTensor> tensors = {
+      {.name = "dense/kernel", .offset = 0, .elements = 32},
+      {.name = "dense/bias", .offset = 32, .elements = 8},
+      {.name = "frozen/kernel", .offset = 48, .elements = 32, .trainable = false},
+      {.name = "last/kernel", .offset = 80, .elements = 32, .l2 = 0.1}};
+  const auto plain = [&](const std::string& json, FlatPart part) {
+    return MakeOptimizer(Spec(json), *device, 112, DType::kF32, tensors).value()->IsPlain(part);
+  };
+  const std::string sgd = R"({"sgd": {}})";
+  EXPECT_TRUE(plain(sgd, {0, 32}));
+  EXPECT_TRUE(plain(sgd, {8, 32}));
+  // Frozen, penalised, and what is in part.
+  EXPECT_FALSE(plain(sgd, {48, 32}));
+  EXPECT_FALSE(plain(sgd, {80, 32}));
+  EXPECT_FALSE(plain(sgd, {32, 32}));
+  EXPECT_TRUE(plain(R"({"sgd": {}, "weight_decay": 0.1, "weight_decay_exclude": "dense/*"})", {0, 32}));
+  for (const char* other :
+       {R"({"sgd": {"momentum": 0.9}})", R"({"sgd": {"momentum": 0.9, "nesterov": true}})", R"({"adam": {}})",
+        R"({"sgd": {}, "weight_decay": 0.1})", R"({"sgd": {}, "clip_value": 1})", R"({"sgd": {}, "clip_norm": 1})",
+        R"({"sgd": {}, "global_clip_norm": 1})", R"({"sgd": {}, "use_ema": true})",
+        R"({"sgd": {}, "gradient_accumulation_steps": 2})", R"({"lamb": {}})", R"({"lars": {}})"}) {
+    EXPECT_FALSE(plain(other, {0, 32})) << other;
+  }
+}
+
 TEST(AccumulationTest, ASkippedStepCountsAsZero) {
   auto device = MakeCpuDevice(1);
   auto optimizer =

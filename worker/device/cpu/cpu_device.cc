@@ -6,10 +6,12 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "worker/device/cpu/cpu_buffer.h"
+#include "worker/device/cpu/cpu_columns.h"
 #include "worker/device/cpu/cpu_conv.h"
 #include "worker/device/cpu/cpu_gemm.h"
 #include "worker/device/cpu/cpu_info.h"
@@ -126,6 +128,26 @@ class CpuDevice final : public Device {
         k.gather(rows.as<T>(), at, batch, width, scale, offset, out.as<T>());
       }
     });
+  }
+  bool TakesColumns(int64_t rows, int64_t width, int64_t n, ProductPrecision precision) const override {
+    return precision != ProductPrecision::kBf16 && rows * width * n < cpu::kColumnsUpTo;
+  }
+  void GatherColumns(Tensor rows, Tensor indices, const GatherArgs& args, ColumnList* columns, Tensor out) override {
+    const auto gather = kernels_.gather_columns == nullptr ? cpu::GatherColumns : kernels_.gather_columns;
+    columns->count = gather({.table = rows.as<uint8_t>(),
+                             .indices = indices.as<int64_t>(),
+                             .rows = indices.shape[0],
+                             .width = out.shape[1],
+                             .scale = args.scale,
+                             .columns = columns->columns,
+                             .out = out.as<float>()});
+    columns->bound = std::abs(args.scale) * std::numeric_limits<uint8_t>::max();
+  }
+  void StepColumns(double step_size, Tensor x, Tensor dy, Tensor w) override { gemm_.StepColumns(step_size, x, dy, w); }
+  bool ProductIsFinite(Tensor x, Tensor dy) const override {
+    // No element of dy is larger than the root of all squares.
+    const double largest = x.columns->bound * std::sqrt(kernels_.f32->sum_squares(dy.as<float>(), dy.elements()));
+    return static_cast<double>(dy.shape[0]) * largest < std::numeric_limits<float>::max() / 2;
   }
   void GatherLabels(Tensor labels, Tensor indices, Tensor out) override {
     for (int64_t i = 0; i < out.elements(); ++i) {

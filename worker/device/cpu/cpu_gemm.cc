@@ -14,6 +14,7 @@ CpuGemm::CpuGemm(const KernelChoice& kernels, int threads)
       threads_(threads),
       large_(kernels, threads),
       sparse_(kernels, threads),
+      columns_(kernels),
       matmul_(kernels, threads) {}
 
 template <typename T>
@@ -46,6 +47,10 @@ bool CpuGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor 
   const int64_t m = out.shape[0], n = out.shape[1], k = a.shape[args.transpose_a ? 0 : 1];
   if (out.type == DType::kF64) {
     RunOwn<double>(args, a, b, out);
+    return false;
+  }
+  if (a.columns != nullptr) {
+    columns_.Multiply(args, a, b, out, reinterpret_cast<float*>(pack_));
     return false;
   }
   if (k > 0 && sparse_.Pays(args, a, out)) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "worker/device/cpu/cpu_columns.h"
 #include "worker/device/cpu/cpu_large_gemm.h"
 #include "worker/device/cpu/cpu_matmul.h"
 #include "worker/device/cpu/cpu_sparse_gemm.h"
@@ -19,6 +20,10 @@ class CpuGemm {
   CpuGemm(const KernelChoice& kernels, int threads);
   // See Device::Gemm. False: bias and activation are still to be done.
   bool Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);
+  // See Device.
+  void StepColumns(double step_size, Tensor x, Tensor dy, Tensor w) {
+    columns_.Step(step_size, x, dy, w, reinterpret_cast<float*>(pack_));
+  }
   // How factors that are rounded to BF16 are multiplied, for people.
   const char* Bf16Name() const;
 
@@ -37,6 +42,7 @@ class CpuGemm {
   int threads_;
   CpuLargeGemm large_;
   CpuSparseGemm sparse_;
+  CpuColumns columns_;
   CpuMatmul matmul_;
   std::vector<float> rounded_a_, rounded_b_;
   alignas(64) unsigned char pack_[kGemmPackBytes];

@@ -58,6 +58,9 @@ constexpr GemmWay FloatGemmWay(int64_t m, int64_t n, int64_t k, bool transposed_
   return GemmWay::kLibrary;
 }
 
+// Products so small leave out columns of samples that are all zero; larger ones skip each zero.
+inline constexpr int64_t kColumnsUpTo = int64_t{1} << 20;
+
 // Zeros of the left factor are skipped from here on, counted in multiply-adds and columns of the output ...
 inline constexpr int64_t kSparseFrom = int64_t{1} << 20;
 inline constexpr int64_t kSparseFromColumns = 64;

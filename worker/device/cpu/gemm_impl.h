@@ -9,6 +9,8 @@ struct Panel {
   int64_t stride;
   int64_t depth;
   int64_t columns;
+  // Not null: its row p is b's row rows[p].
+  const uint16_t* rows = nullptr;
 };
 
 // visit(row, vector), unrolled.
@@ -63,8 +65,8 @@ LOCKSTEP_INLINE void AddProducts(const RowPointers<T, kRows>& a, const Vec<T> (&
   (AddProducts(Vec<T>::Broadcast(a.template At<kRow>()), row, sum[kRow]), ...);
 }
 
-// Not inlined: the addresses of one tile are all that the registers hold.
-template <typename T, int kRows, int kVectors>
+// Not inlined: the addresses of one tile are all that the registers hold. kListed: the panel's rows are.
+template <typename T, int kRows, int kVectors, bool kListed>
 [[gnu::noinline]] void Tile(const T* a, int64_t a_row, int64_t a_column, const Panel<T>& panel, T* out, int64_t n,
                             bool add) {
   constexpr int kLanes = Vec<T>::kLanes;
@@ -80,9 +82,10 @@ template <typename T, int kRows, int kVectors>
   } else {
     ForTile<kRows, kVectors>([&](int r, int v) { sum[r][v] = Vec<T>::Broadcast(T(0)); });
   }
-  const T* b = panel.b;
   RowPointers<T, kRows> rows(a, a_row);
+  const T* b = panel.b;
   for (int64_t p = 0; p < panel.depth; ++p, b += panel.stride) {
+    if constexpr (kListed) b = panel.b + panel.rows[p] * panel.stride;
     Vec<T> row[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) row[v] = Vec<T>::Load(b + v * kLanes);
@@ -103,14 +106,14 @@ template <typename T, int kRows, int kVectors>
 }
 
 // `tiles` tiles of `rows` rows each, at most kRows; the row behind them.
-template <typename T, int kRows, int kVectors>
+template <typename T, int kRows, int kVectors, bool kListed>
 LOCKSTEP_INLINE int64_t Tiles(int64_t rows, int64_t tiles, int64_t i, const T* a, const GemmProblem<T>& g,
                               const Panel<T>& panel, T* out, bool add) {
   if constexpr (kRows > 1) {
-    if (rows < kRows) return Tiles<T, kRows - 1, kVectors>(rows, tiles, i, a, g, panel, out, add);
+    if (rows < kRows) return Tiles<T, kRows - 1, kVectors, kListed>(rows, tiles, i, a, g, panel, out, add);
   }
   for (; tiles > 0; --tiles, i += kRows) {
-    Tile<T, kRows, kVectors>(a + i * g.a_row, g.a_row, g.a_column, panel, out + i * g.n, g.n, add);
+    Tile<T, kRows, kVectors, kListed>(a + i * g.a_row, g.a_row, g.a_column, panel, out + i * g.n, g.n, add);
   }
   return i;
 }
@@ -143,15 +146,15 @@ LOCKSTEP_INLINE void ShortRows(const GemmProblem<T>& g, const T* a, const Panel<
 }
 
 // In as few tiles as there are, of about the same height: a low tile waits for its own sums.
-template <typename T, int kVectors>
+template <typename T, int kVectors, bool kListed>
 void PanelRows(const GemmProblem<T>& g, const T* a, const Panel<T>& panel, T* out, bool add) {
   constexpr int kMost = kVectors == 1 ? kTileRowsOfOne : kTileRowsOfTwo;
-  if constexpr (kVectors == 1) {
+  if constexpr (kVectors == 1 && !kListed) {
     if (panel.depth <= kShortDepth && g.m > kMost) return ShortRows<T, kShortDepth>(g, a, panel, out, add);
   }
   const int64_t tiles = (g.m + kMost - 1) / kMost, low = g.m / tiles, higher = g.m % tiles;
-  const int64_t i = Tiles<T, kMost, kVectors>(low + 1, higher, 0, a, g, panel, out, add);
-  Tiles<T, kMost, kVectors>(low, tiles - higher, i, a, g, panel, out, add);
+  const int64_t i = Tiles<T, kMost, kVectors, kListed>(low + 1, higher, 0, a, g, panel, out, add);
+  Tiles<T, kMost, kVectors, kListed>(low, tiles - higher, i, a, g, panel, out, add);
 }
 
 // Copies columns [j, j + columns) of rows [p, p + depth) of op(b), padded with zeros to `width`.
@@ -167,8 +170,8 @@ void Pack(const GemmProblem<T>& g, int64_t p, int64_t depth, int64_t j, int64_t 
         Turn(from + q, g.k, count, depth - q < kLanes ? depth - q : kLanes, to, width);
       }
     } else {
-      const T* from = g.b + p * g.n + j + c;
-      for (int64_t q = 0; q < depth; ++q, from += g.n, to += width) {
+      for (int64_t q = p; q < p + depth; ++q, to += width) {
+        const T* const from = g.b + (g.b_rows == nullptr ? q : g.b_rows[q]) * g.n + j + c;
         (count == kLanes ? Vec<T>::Load(from) : Vec<T>::LoadFirst(from, count)).Store(to);
       }
     }
@@ -188,17 +191,20 @@ void Gemm(const GemmProblem<T>& g) {
       const int64_t left = g.n - j;
       const int64_t width = left > kLanes ? 2 * kLanes : kLanes;
       const int64_t columns = left < width ? left : width;
-      Panel<T> panel{g.b + p * g.n + j, g.n, depth, columns};
+      Panel<T> panel{g.b + j, g.n, depth, columns, g.b_rows == nullptr ? nullptr : g.b_rows + p};
       if (g.transpose_b || columns < width) {
         Pack(g, p, depth, j, columns, width);
-        panel.b = g.pack;
-        panel.stride = width;
+        panel = {g.pack, width, depth, columns};
+      } else if (g.b_rows == nullptr) {
+        panel.b += p * g.n;
       }
       const T* a = g.a + p * g.a_column;
-      if (width > kLanes) {
-        PanelRows<T, 2>(g, a, panel, g.out + j, add);
+      if (panel.rows != nullptr) {
+        width > kLanes ? PanelRows<T, 2, true>(g, a, panel, g.out + j, add)
+                       : PanelRows<T, 1, true>(g, a, panel, g.out + j, add);
       } else {
-        PanelRows<T, 1>(g, a, panel, g.out + j, add);
+        width > kLanes ? PanelRows<T, 2, false>(g, a, panel, g.out + j, add)
+                       : PanelRows<T, 1, false>(g, a, panel, g.out + j, add);
       }
       j += columns;
     }

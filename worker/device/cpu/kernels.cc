@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/device/cpu/kernels.h"
 
+#include "worker/device/cpu/cpu_columns.h"
 #include "worker/device/cpu/lane_kernels.h"
 #include "worker/device/cpu/sparse_gemm.h"
 
@@ -21,7 +22,8 @@ int AvailableKernels(KernelChoice* out, int capacity) {
     const bool bf16 = __builtin_cpu_supports("avx512bf16");
     add({"avx512", &kernels_avx512::kF32, &kernels_avx512::kF64, &kernels_avx512::kLaneKernels,
          kernels_avx512::LargeGemm, bf16 ? kernels_avx512_bf16::LargeGemm : nullptr,
-         bf16 ? &kernels_avx512_bf16::kLanePairKernels : nullptr, &kernels_avx512::kSparse});
+         bf16 ? &kernels_avx512_bf16::kLanePairKernels : nullptr, &kernels_avx512::kSparse,
+         __builtin_cpu_supports("avx512vbmi2") ? kernels_avx512_vbmi2::kGatherColumns : nullptr});
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
     add({"avx2", &kernels_avx2::kF32, &kernels_avx2::kF64, &kernels_avx2::kLaneKernels, nullptr, nullptr, nullptr,

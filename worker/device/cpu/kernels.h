@@ -29,6 +29,8 @@ struct GemmProblem {
   // op(b): [k, n]; stored so, or as [n, k] with transpose_b.
   const T* b = nullptr;
   bool transpose_b = false;
+  // Not null, and then without transpose_b: row p of b is the one stored as row b_rows[p].
+  const uint16_t* b_rows = nullptr;
   T* out = nullptr;
   bool accumulate = false;
   // kGemmPackBytes bytes on a 64-byte boundary.
@@ -61,6 +63,11 @@ struct CpuKernels {
   void (*gather_bytes)(const uint8_t* rows, const int64_t* indices, int64_t batch, int64_t width, T scale, T offset,
                        T* out);
   void (*gather)(const T* rows, const int64_t* indices, int64_t batch, int64_t width, T scale, T offset, T* out);
+  // Of rows of n: to[rows[i], :] = from[i, :], for i in [0, count), where rows ascends; all other rows of `total`
+  // become 0.
+  void (*spread_rows)(const T* from, const uint16_t* rows, int64_t count, int64_t n, int64_t total, T* to);
+  // w[rows[i], :] -= rate * g[i, :], of rows of n.
+  void (*step_rows)(T rate, const T* g, const uint16_t* rows, int64_t count, int64_t n, T* w);
   // y[i, j] = activation(y[i, j] + bias[j]); bias may be null.
   void (*bias_activation)(const ActivationArgs& args, const T* bias, int64_t rows, int64_t n, T* y);
   // x may be null where GradientNeedsInput says so; dx may alias dy.
@@ -100,6 +107,9 @@ struct LaneKernels;
 struct LanePairKernels;
 // sparse_gemm.h
 struct SparseKernels;
+// cpu_columns.h
+struct GatherColumnsProblem;
+using GatherColumnsFunction = int64_t (*)(const GatherColumnsProblem& problem);
 
 // What decides between several ways of one set (crossovers.h).
 enum class CpuCore : uint8_t {
@@ -119,6 +129,8 @@ struct KernelChoice {
   LargeGemmFunction large_bf16 = nullptr;
   const LanePairKernels* lane_pairs = nullptr;
   const SparseKernels* sparse = nullptr;
+  // Null: the one for all machines.
+  GatherColumnsFunction gather_columns = nullptr;
   CpuCore core = CpuCore::kOther;
 };
 KernelChoice ChooseKernels();

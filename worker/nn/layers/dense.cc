@@ -26,6 +26,12 @@ class Dense final : public Layer {
   void Backward(const LayerContext& context, std::span<const Tensor> parameters, std::span<const Tensor> x, Tensor,
                 Tensor dy, std::span<const Tensor> gradients, std::span<const Tensor> dx) override {
     Device& device = *context.device;
+    if (context.deferred != nullptr && context.deferred->x.data == nullptr && x[0].columns != nullptr) {
+      *context.deferred = {x[0], dy, gradients[0]};
+      if (gradients.size() > 1) device.SumRows(dy, gradients[1]);
+      // Only samples have some columns alone, and nobody wants their gradient.
+      return;
+    }
     GemmArgs of_kernel{.transpose_a = true, .precision = context.precision};
     if (gradients.size() > 1) of_kernel.row_sums = gradients[1];
     device.Gemm(of_kernel, x[0], dy, {}, gradients[0]);
