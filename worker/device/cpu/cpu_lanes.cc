@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "worker/device/cpu/cpu_buffer.h"
+#include "worker/device/cpu/lane_blocks.h"
 
 namespace lockstep::cpu {
 
@@ -13,37 +14,6 @@ namespace {
 
 // Fewer channels leave too much of a pair's words empty, and too little to win.
 constexpr int64_t kPairedChannels = 8;
-
-// Images as blocks.
-struct Blocks {
-  explicit Blocks(const Tensor& images)
-      : rows(images.shape[0]), channels(images.shape[1]), places(1), count((rows + kLanes - 1) / kLanes) {
-    for (int i = 2; i < images.shape.rank(); ++i) places *= images.shape[i];
-    floats = channels * places * kLanes;
-  }
-  int64_t Samples(int64_t block) const { return std::min(kLanes, rows - block * kLanes); }
-  int64_t rows, channels, places, count;
-  // Of one block.
-  int64_t floats;
-};
-
-float* Block(const Tensor& images, const Blocks& blocks, int64_t index) {
-  return images.data == nullptr ? nullptr : images.as<float>() + index * blocks.floats;
-}
-
-// visit(block) for each, in any order.
-template <typename Visit>
-void ForBlocks(int64_t count, int threads, Visit visit) {
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int64_t block = 0; block < count; ++block) visit(block);
-}
-
-// visit(thread, first block, end) for each thread.
-template <typename Visit>
-void ForThreads(int64_t count, int threads, Visit visit) {
-  ForBlocks(threads, threads,
-            [&](int64_t thread) { visit(thread, count * thread / threads, count * (thread + 1) / threads); });
-}
 
 LaneConv ConvOf(const WindowArgs& args, const Shape& x, const Shape& y) {
   return {.channels = x[1],
@@ -97,6 +67,17 @@ LanePool PoolOf(const WindowArgs& args, const Shape& x, const Shape& y) {
           .pad = {args.pad_begin[0], args.pad_begin[1]}};
 }
 
+// [p][q][channel][filter] to [filter][channel][p][q].
+void TurnGradient(const LaneConv& conv, const float* sums, float* dkernel) {
+  const int64_t places = conv.size[0] * conv.size[1], padded = PaddedFilters(conv.filters);
+  for (int64_t f = 0; f < conv.filters; ++f) {
+    for (int64_t c = 0; c < conv.channels; ++c) {
+      float* to = dkernel + (f * conv.channels + c) * places;
+      for (int64_t p = 0; p < places; ++p) to[p] = sums[(p * conv.channels + c) * padded + f];
+    }
+  }
+}
+
 bool IsRelu(const ActivationArgs& activation) { return activation.kind == Activation::kRelu; }
 
 double Value(const Tensor& list, int64_t i, double otherwise) {
@@ -145,18 +126,27 @@ CpuLanes::Factors CpuLanes::FactorsOf(ProductPrecision precision, bool pairs_pay
   return pairs_ != nullptr && pairs_pay ? Factors::kPairs : Factors::kRounded;
 }
 
+const float* CpuLanes::Pack(const LaneConv& conv, Factors factors, const float* kernel,
+                            const LaneKernelStrides& strides) {
+  const int64_t places = conv.size[0] * conv.size[1];
+  float* const packed = packed_.Floats(conv.filters * (conv.channels + 1) * places);
+  (factors == Factors::kPairs ? pairs_->pack : k_.pack)(conv, kernel, strides, packed);
+  if (factors == Factors::kRounded) f32_.round_bf16(packed, conv.filters * conv.channels * places, packed);
+  return packed;
+}
+
 void CpuLanes::Convolve(LaneConv conv, Factors factors, const float* kernel, const LaneKernelStrides& strides,
                         const Tensor& x, const LaneEpilogue& epilogue, const Tensor& y) {
   const Blocks in(x), out(y);
-  const bool pairs = factors == Factors::kPairs;
-  const int64_t places = conv.size[0] * conv.size[1];
-  float* packed = packed_.Floats(conv.filters * (conv.channels + 1) * places);
-  (pairs ? pairs_->pack : k_.pack)(conv, kernel, strides, packed);
-  if (factors == Factors::kRounded) f32_.round_bf16(packed, conv.filters * conv.channels * places, packed);
+  const bool pairs = factors == Factors::kPairs, winograd = TakesWinograd(conv, factors);
+  const float* const packed =
+      winograd ? PackWinograd(conv, factors, kernel, strides) : Pack(conv, factors, kernel, strides);
   if (pairs) conv.channels = (conv.channels + 1) / 2;
-  float* rounded = factors == Factors::kFloats ? nullptr : rounded_.Floats(threads_ * (in.floats + in.places * kLanes));
+  const int64_t copy = factors == Factors::kFloats ? 0 : in.floats + in.places * kLanes;
+  const int64_t each = copy + (winograd ? WinogradFloats(conv) : 0);
+  float* const work = rounded_.Floats(threads_ * each);
   ForThreads(in.count, threads_, [&](int64_t thread, int64_t begin, int64_t end) {
-    float* own = rounded == nullptr ? nullptr : rounded + thread * (in.floats + in.places * kLanes);
+    float* const own = work + thread * each;
     for (int64_t block = begin; block < end; ++block) {
       const float* from = Block(x, in, block);
       LaneEpilogue after = epilogue;
@@ -170,7 +160,11 @@ void CpuLanes::Convolve(LaneConv conv, Factors factors, const float* kernel, con
         f32_.round_bf16(from, in.floats, own);
         from = own;
       }
-      k_.conv(conv, from, packed, after, Block(y, out, block));
+      if (winograd) {
+        ConvolveWinograd(conv, packed, from, after, own + copy, Block(y, out, block));
+      } else {
+        k_.conv(conv, from, packed, after, Block(y, out, block));
+      }
     }
   });
 }
@@ -201,13 +195,15 @@ bool CpuLanes::ConvBackwardInput(const WindowArgs& args, const Tensor& dy, const
 void CpuLanes::ConvBackwardKernel(const WindowArgs& args, const Tensor& x, const Tensor& dy, const Tensor& dkernel,
                                   const Tensor& dbias) {
   const LaneConv conv = ConvOf(args, x.shape, dy.shape);
-  const int64_t filters = conv.filters, padded = PaddedFilters(filters);
-  const int64_t taps = conv.size[0] * conv.size[1] * conv.channels, sums = (taps + 1) * padded;
+  const Factors factors = FactorsOf(args.precision, !SamplesStayInLanes(conv.filters));
+  const bool winograd = TakesWinograd(conv, factors), rounds = factors == Factors::kRounded;
+  const int64_t padded = PaddedFilters(conv.filters);
+  const int64_t taps = (winograd ? kWinogradPlaces : conv.size[0] * conv.size[1]) * conv.channels;
+  const int64_t sums = (taps + 1) * padded;
   const Blocks in(x), out(dy);
-  const Factors factors = FactorsOf(args.precision, !SamplesStayInLanes(filters));
   // The sums of each thread, on lines of its own.
-  const int64_t scratch = PaddedFilters(KernelScratch(conv));
-  const int64_t own = PaddedFilters(sums) + scratch + (factors == Factors::kRounded ? in.floats + out.floats : 0);
+  const int64_t scratch = winograd ? WinogradFloats(conv) : PaddedFilters(KernelScratch(conv));
+  const int64_t own = PaddedFilters(sums) + scratch + (rounds ? in.floats + out.floats : 0);
   float* all = sums_.Floats(own * threads_);
   const auto conv_kernel = factors == Factors::kPairs ? pairs_->conv_kernel : k_.conv_kernel;
   ForThreads(in.count, threads_, [&](int64_t thread, int64_t begin, int64_t end) {
@@ -218,12 +214,15 @@ void CpuLanes::ConvBackwardKernel(const WindowArgs& args, const Tensor& x, const
       const float* a = Block(x, in, block);
       const float* b = Block(dy, out, block);
       float* bias = mine + taps * padded;
-      if (factors == Factors::kRounded) {
-        k_.sum_places(b, out.places, filters, bias);
+      if (rounds) k_.sum_places(b, out.places, conv.filters, std::exchange(bias, nullptr));
+      if (rounds) {
         float* to = work + scratch;
         f32_.round_bf16(a, in.floats, to);
         f32_.round_bf16(b, out.floats, to + in.floats);
-        k_.conv_kernel(conv, to, to + in.floats, in.Samples(block), mine, nullptr, work);
+        a = to, b = to + in.floats;
+      }
+      if (winograd) {
+        AddWinograd(conv, a, b, in.Samples(block), mine, bias, work);
       } else {
         conv_kernel(conv, a, b, in.Samples(block), mine, bias, work);
       }
@@ -232,15 +231,8 @@ void CpuLanes::ConvBackwardKernel(const WindowArgs& args, const Tensor& x, const
   for (int thread = 1; thread < threads_; ++thread) {
     for (int64_t i = 0; i < sums; ++i) all[i] += all[thread * own + i];
   }
-  // [p][q][channel][filter] to [filter][channel][p][q].
-  const int64_t places = conv.size[0] * conv.size[1];
-  for (int64_t f = 0; f < filters; ++f) {
-    for (int64_t c = 0; c < conv.channels; ++c) {
-      float* to = dkernel.as<float>() + (f * conv.channels + c) * places;
-      for (int64_t p = 0; p < places; ++p) to[p] = all[(p * conv.channels + c) * padded + f];
-    }
-  }
-  if (dbias.data != nullptr) std::copy_n(all + taps * padded, filters, dbias.as<float>());
+  winograd ? FinishWinograd(conv, all, dkernel.as<float>()) : TurnGradient(conv, all, dkernel.as<float>());
+  if (dbias.data != nullptr) std::copy_n(all + taps * padded, conv.filters, dbias.as<float>());
 }
 
 void CpuLanes::PoolForward(Pooling kind, const WindowArgs& args, const Tensor& x, const Tensor& y) {

@@ -59,9 +59,26 @@ class CpuLanes {
   enum class Factors : uint8_t { kFloats, kRounded, kPairs };
   // `pairs_pay`: the sums are long enough to be made of pairs.
   Factors FactorsOf(ProductPrecision precision, bool pairs_pay) const;
+  // The kernel for LaneKernels::conv or LanePairKernels::conv, in packed_.
+  const float* Pack(const LaneConv& conv, Factors factors, const float* kernel, const LaneKernelStrides& strides);
   // y = x * kernel, or those outputs that `conv` has.
   void Convolve(LaneConv conv, Factors factors, const float* kernel, const LaneKernelStrides& strides, const Tensor& x,
                 const LaneEpilogue& epilogue, const Tensor& y);
+
+  // cpu_winograd.cc. True: these are faster; outputs and gradients are then sums in another order.
+  static bool TakesWinograd(const LaneConv& conv, Factors factors);
+  // The kernel for ConvolveWinograd, in packed_.
+  const float* PackWinograd(const LaneConv& conv, Factors factors, const float* kernel,
+                            const LaneKernelStrides& strides);
+  // Of one block; memory: WinogradFloats.
+  void ConvolveWinograd(const LaneConv& conv, const float* packed, const float* x, const LaneEpilogue& epilogue,
+                        float* memory, float* y);
+  static int64_t WinogradFloats(const LaneConv& conv);
+  // Adds one block's part to sums [kWinogradPlaces][channels][PaddedFilters], which FinishWinograd makes a gradient of,
+  // and to dbias, where not null.
+  void AddWinograd(const LaneConv& conv, const float* x, const float* dy, int64_t samples, float* sums, float* dbias,
+                   float* memory);
+  static void FinishWinograd(const LaneConv& conv, const float* sums, float* dkernel);
 
   const LaneKernels& k_;
   // Null where the machine has none.

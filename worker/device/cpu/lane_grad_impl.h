@@ -223,16 +223,16 @@ void LaneConvKernel(const LaneConv& c, const float* x, const float* dy, int64_t 
     for (float* at = work.sums; at < work.ring; ++at) *at = 0.0f;
   }
   for (int64_t i = 0; i < c.out[0]; ++i) {
-    const float* from = dy + i * c.out[1] * filters * kLanes;
+    const float* from = dy + i * c.out[1] * (c.turned ? PaddedFilters(filters) : filters) * kLanes;
     const bool columns = dot || kPairs;
     if (columns && dbias != nullptr) AddColumns(from, c.out[1], filters, dbias);
-    if (!dot) TransposeRow(from, c.out[1], filters, samples, work.row_dy, columns ? nullptr : dbias);
+    if (!dot && !c.turned) TransposeRow(from, c.out[1], filters, samples, work.row_dy, columns ? nullptr : dbias);
     const Inside rows = PlacesInside(c, 0, i);
     for (int64_t p = rows.begin; p < rows.end; ++p) {
       const int64_t r = i * c.stride[0] - c.pad[0] + p * c.dilation[0];
       const GradRow row{.x = FactorRow(c, work, x, r),
                         .x_step = c.stride[1] * step,
-                        .dy = dot ? from : work.row_dy,
+                        .dy = dot || c.turned ? from : work.row_dy,
                         .dy_step = dot ? work.wide : kLanes * work.wide,
                         .outputs = c.out[1],
                         .samples = kPairs ? (samples + 1) / 2 : samples};

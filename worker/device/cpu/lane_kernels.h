@@ -29,6 +29,8 @@ struct LaneConv {
   int64_t out_begin[2] = {0, 0};
   int64_t out_step[2] = {1, 1};
   int64_t out_width = 0;
+  // Of conv_kernel alone: dy is turned (LaneKernels::turn).
+  bool turned = false;
 };
 
 // Element (f, c, p, q) of a kernel lies at f * filter + c * channel + p * row + q * column.
@@ -44,6 +46,16 @@ struct LaneEpilogue {
   // Not null: it lies as the output does, whose elements are multiplied by relu's gradient there.
   const float* gate = nullptr;
 };
+
+// Tiles [first, first + count) of a row of tiles: tile (i, j) has the outputs in rows 2 i and 2 i + 1 and columns 2 j
+// and 2 j + 1, as far as there are such.
+struct LaneTiles {
+  int64_t row = 0;
+  int64_t first = 0;
+  int64_t count = 0;
+};
+// What a tile of 4 x 4 inputs, or of a kernel, becomes.
+inline constexpr int64_t kWinogradPlaces = 16;
 
 struct LanePool {
   int64_t channels = 0;
@@ -84,10 +96,22 @@ struct LaneKernels {
   void (*pack)(const LaneConv& conv, const float* kernel, const LaneKernelStrides& strides, float* packed);
   // Each sum begins with the bias and is in the order p, q, channel.
   void (*conv)(const LaneConv& conv, const float* x, const float* packed, const LaneEpilogue& epilogue, float* y);
+  // dy: [outputs][filters][16] to [outputs][16][PaddedFilters]; adds its sums to dbias, where not null.
+  void (*turn)(const float* dy, int64_t outputs, int64_t filters, int64_t samples, float* to, float* dbias);
   // Adds to dkernel [p][q][channel][PaddedFilters] and dbias [PaddedFilters], where not null. scratch: KernelScratch
   // floats.
   void (*conv_kernel)(const LaneConv& conv, const float* x, const float* dy, int64_t samples, float* dkernel,
                       float* dbias, float* scratch);
+
+  // Winograd's way of a window of 3 x 3, stride 1 (cpu_winograd.cc). v: [kWinogradPlaces][count][channels][16]; patch:
+  // as many floats as one tile's inputs.
+  void (*winograd_input)(const LaneConv& conv, const LaneTiles& tiles, const float* x, float* patch, float* v);
+  // From [kWinogradPlaces][count][filters][16] to the outputs.
+  void (*winograd_output)(const LaneConv& conv, const LaneTiles& tiles, const float* m, const LaneEpilogue& epilogue,
+                          float* y);
+  // From the turned gradient of the tiles' two rows of outputs, or of the last one alone, to
+  // [kWinogradPlaces][count][16][PaddedFilters].
+  void (*winograd_gradient)(const LaneConv& conv, const LaneTiles& tiles, const float* rows, float* m);
 
   // sums: [channels] adds the sum of dy of each channel.
   void (*sum_places)(const float* dy, int64_t places, int64_t channels, float* sums);

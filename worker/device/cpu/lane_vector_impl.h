@@ -30,6 +30,9 @@ LOCKSTEP_INLINE V Each(const V& a, const V& b, const V& c, F f) {
   }
 
 LOCKSTEP_INLINE Vec<float> Sum(const Vec<float>& x, const Vec<float>& y) { return Each(x, y, y, LOCKSTEP_EACH(a + b)); }
+LOCKSTEP_INLINE Vec<float> Difference(const Vec<float>& x, const Vec<float>& y) {
+  return Each(x, y, y, LOCKSTEP_EACH(a - b));
+}
 LOCKSTEP_INLINE Vec<float> Quotient(const Vec<float>& x, const Vec<float>& y) {
   return Each(x, y, y, LOCKSTEP_EACH(a / b));
 }
