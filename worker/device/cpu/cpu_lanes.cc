@@ -156,15 +156,15 @@ void CpuLanes::Convolve(LaneConv conv, Factors factors, const float* kernel, con
         pairs_->conv(conv, own, packed, after, Block(y, out, block));
         continue;
       }
+      if (winograd) {
+        ConvolveWinograd(conv, packed, from, copy > 0 ? own : nullptr, after, own + copy, Block(y, out, block));
+        continue;
+      }
       if (factors == Factors::kRounded) {
         f32_.round_bf16(from, in.floats, own);
         from = own;
       }
-      if (winograd) {
-        ConvolveWinograd(conv, packed, from, after, own + copy, Block(y, out, block));
-      } else {
-        k_.conv(conv, from, packed, after, Block(y, out, block));
-      }
+      k_.conv(conv, from, packed, after, Block(y, out, block));
     }
   });
 }
@@ -214,18 +214,18 @@ void CpuLanes::ConvBackwardKernel(const WindowArgs& args, const Tensor& x, const
       const float* a = Block(x, in, block);
       const float* b = Block(dy, out, block);
       float* bias = mine + taps * padded;
-      if (rounds) k_.sum_places(b, out.places, conv.filters, std::exchange(bias, nullptr));
+      float* const to = work + scratch;
+      if (winograd) {
+        AddWinograd(conv, a, rounds ? to : nullptr, b, in.Samples(block), mine, bias, work);
+        continue;
+      }
       if (rounds) {
-        float* to = work + scratch;
+        k_.sum_places(b, out.places, conv.filters, std::exchange(bias, nullptr));
         f32_.round_bf16(a, in.floats, to);
         f32_.round_bf16(b, out.floats, to + in.floats);
         a = to, b = to + in.floats;
       }
-      if (winograd) {
-        AddWinograd(conv, a, b, in.Samples(block), mine, bias, work);
-      } else {
-        conv_kernel(conv, a, b, in.Samples(block), mine, bias, work);
-      }
+      conv_kernel(conv, a, b, in.Samples(block), mine, bias, work);
     }
   });
   for (int thread = 1; thread < threads_; ++thread) {

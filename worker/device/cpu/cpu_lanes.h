@@ -70,14 +70,14 @@ class CpuLanes {
   // The kernel for ConvolveWinograd, in packed_.
   const float* PackWinograd(const LaneConv& conv, Factors factors, const float* kernel,
                             const LaneKernelStrides& strides);
-  // Of one block; memory: WinogradFloats.
-  void ConvolveWinograd(const LaneConv& conv, const float* packed, const float* x, const LaneEpilogue& epilogue,
-                        float* memory, float* y);
+  // Of one block; rounded: room for x as factors, null: it is not rounded; memory: WinogradFloats.
+  void ConvolveWinograd(const LaneConv& conv, const float* packed, const float* x, float* rounded,
+                        const LaneEpilogue& epilogue, float* memory, float* y);
   static int64_t WinogradFloats(const LaneConv& conv);
   // Adds one block's part to sums [kWinogradPlaces][channels][PaddedFilters], which FinishWinograd makes a gradient of,
   // and to dbias, where not null.
-  void AddWinograd(const LaneConv& conv, const float* x, const float* dy, int64_t samples, float* sums, float* dbias,
-                   float* memory);
+  void AddWinograd(const LaneConv& conv, const float* x, float* rounded, const float* dy, int64_t samples, float* sums,
+                   float* dbias, float* memory);
   static void FinishWinograd(const LaneConv& conv, const float* sums, float* dkernel);
 
   const LaneKernels& k_;

@@ -80,6 +80,32 @@ struct TileMemory {
   int64_t inputs, outputs, patch, turned;
 };
 
+// One image's rows as factors: where they lie, or rounded, each just before it is used, so that it is still in the
+// cache.
+class FactorRows {
+ public:
+  // `rounded`: room for all rows; null: nothing is rounded.
+  FactorRows(const LaneConv& conv, const CpuKernels<float>& kernels, const float* x, float* rounded)
+      : conv_(conv), kernels_(kernels), x_(x), rounded_(rounded) {}
+
+  // The image, of which the inputs of this row of tiles may be read.
+  const float* For(const LaneTiles& tiles) {
+    if (rounded_ == nullptr) return x_;
+    const int64_t row = conv_.in[1] * conv_.channels * kLanes;
+    const int64_t end = std::min(2 * tiles.row - conv_.pad[0] + 4, conv_.in[0]);
+    if (end > done_) kernels_.round_bf16(x_ + done_ * row, (end - done_) * row, rounded_ + done_ * row);
+    done_ = std::max(done_, end);
+    return rounded_;
+  }
+
+ private:
+  const LaneConv& conv_;
+  const CpuKernels<float>& kernels_;
+  const float* x_;
+  float* rounded_;
+  int64_t done_ = 0;
+};
+
 }  // namespace
 
 bool CpuLanes::TakesWinograd(const LaneConv& conv, Factors factors) {
@@ -111,13 +137,14 @@ const float* CpuLanes::PackWinograd(const LaneConv& conv, Factors factors, const
   return packed;
 }
 
-void CpuLanes::ConvolveWinograd(const LaneConv& conv, const float* packed, const float* x, const LaneEpilogue& epilogue,
-                                float* memory, float* y) {
+void CpuLanes::ConvolveWinograd(const LaneConv& conv, const float* packed, const float* x, float* rounded,
+                                const LaneEpilogue& epilogue, float* memory, float* y) {
+  FactorRows rows(conv, f32_, x, rounded);
   const TileMemory sizes(conv);
   float* const v = memory;
   float* const m = v + sizes.inputs;
   ForTiles(conv, [&](const LaneTiles& tiles) {
-    k_.winograd_input(conv, tiles, x, m + sizes.outputs, v);
+    k_.winograd_input(conv, tiles, rows.For(tiles), m + sizes.outputs, v);
     const LaneConv one = PlaceOf(conv, tiles.count);
     for (int64_t place = 0; place < kWinogradPlaces; ++place) {
       k_.conv(one, v + place * tiles.count * conv.channels * kLanes, packed + place * conv.filters * conv.channels, {},
@@ -131,8 +158,9 @@ int64_t CpuLanes::WinogradFloats(const LaneConv& conv) {
   return TileMemory(conv).all() + PaddedFilters(KernelScratch(PlaceOf(conv, TilesAtOnce(conv))));
 }
 
-void CpuLanes::AddWinograd(const LaneConv& conv, const float* x, const float* dy, int64_t samples, float* sums,
-                           float* dbias, float* memory) {
+void CpuLanes::AddWinograd(const LaneConv& conv, const float* x, float* rounded, const float* dy, int64_t samples,
+                           float* sums, float* dbias, float* memory) {
+  FactorRows rows(conv, f32_, x, rounded);
   const TileMemory sizes(conv);
   float* const v = memory;
   float* const m = v + sizes.inputs;
@@ -143,8 +171,9 @@ void CpuLanes::AddWinograd(const LaneConv& conv, const float* x, const float* dy
     if (tiles.first == 0) {
       const int64_t outputs = std::min<int64_t>(2, conv.out[0] - 2 * tiles.row) * conv.out[1];
       k_.turn(dy + tiles.row * rows_floats, outputs, conv.filters, samples, turned, dbias);
+      if (rounded != nullptr) f32_.round_bf16(turned, outputs * kLanes * padded, turned);
     }
-    k_.winograd_input(conv, tiles, x, patch, v);
+    k_.winograd_input(conv, tiles, rows.For(tiles), patch, v);
     k_.winograd_gradient(conv, tiles, turned, m);
     LaneConv one = PlaceOf(conv, tiles.count);
     one.turned = true;
