@@ -14,6 +14,8 @@ constexpr int64_t kMaxBlocks = ColumnList::kMaxWidth / kBytes;
 struct Block {
   // Of the bytes that exist, and of those that are not zero in some row.
   __mmask64 lanes, there;
+  // Columns that are there before.
+  int64_t before;
 };
 
 LOCKSTEP_INLINE __m512i LoadBlock(const uint8_t* row, int64_t c, __mmask64 lanes) {
@@ -39,14 +41,15 @@ int64_t ListBlock(__mmask64 there, int64_t c, int64_t count, const GatherColumns
 }
 
 // A row's bytes, as many as columns are there, to floats.
-void Convert(const uint8_t* bytes, int64_t count, float scale, float* to) {
+LOCKSTEP_INLINE void Convert(const uint8_t* bytes, int64_t count, float scale, float* to) {
   const __m512 by = _mm512_set1_ps(scale);
-  for (int64_t i = 0; i < count; i += 16) {
+  const auto floats = [&](int64_t i) {
     const __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + i)));
-    const int64_t left = count - i;
-    const auto lanes = left >= 16 ? ~__mmask16{0} : static_cast<__mmask16>((1U << left) - 1);
-    _mm512_mask_storeu_ps(to + i, lanes, _mm512_mul_ps(_mm512_cvtepi32_ps(x), by));
-  }
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(x), by);
+  };
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) _mm512_storeu_ps(to + i, floats(i));
+  if (i < count) _mm512_mask_storeu_ps(to + i, static_cast<__mmask16>((1U << (count - i)) - 1), floats(i));
 }
 
 int64_t GatherColumns(const GatherColumnsProblem& g) {
@@ -59,17 +62,15 @@ int64_t GatherColumns(const GatherColumnsProblem& g) {
     __m512i any = _mm512_setzero_si512();
     for (int64_t i = 0; i < g.rows; ++i)
       any = _mm512_or_si512(any, LoadBlock(g.table + g.indices[i] * g.width, c, lanes));
-    blocks[b] = {lanes, _mm512_test_epi8_mask(any, any)};
+    blocks[b] = {lanes, _mm512_test_epi8_mask(any, any), count};
     count = ListBlock(blocks[b].there, c, count, g);
   }
   uint8_t bytes[ColumnList::kMaxWidth + kBytes];
   for (int64_t i = 0; i < g.rows; ++i) {
     const uint8_t* const row = g.table + g.indices[i] * g.width;
-    uint8_t* to = bytes;
     for (int64_t b = 0; b < count_of_blocks; ++b) {
       const __m512i v = LoadBlock(row, b * kBytes, blocks[b].lanes);
-      _mm512_storeu_si512(to, _mm512_maskz_compress_epi8(blocks[b].there, v));
-      to += __builtin_popcountll(blocks[b].there);
+      _mm512_storeu_si512(bytes + blocks[b].before, _mm512_maskz_compress_epi8(blocks[b].there, v));
     }
     Convert(bytes, count, g.scale, g.out + i * count);
   }
