@@ -44,8 +44,9 @@ class Coordinator {
     log_ = folder / "coordinator.log";
     std::error_code ignored;
     fs::remove(ready, ignored);
-    std::vector<std::string> arguments{program,       "--listen", "127.0.0.1:0",  "--http", "127.0.0.1:0",
-                                       "--state-dir", folder,     "--ready-file", ready};
+    std::vector<std::string> arguments{
+        program, "--listen",     "127.0.0.1:0", "--http",   "127.0.0.1:0",         "--state-dir",
+        folder,  "--ready-file", ready,         "--parent", absl::StrCat(getpid())};
     if (slots > 0) arguments.insert(arguments.end(), {"--slots", absl::StrCat(slots)});
     for (const std::string& root : data_roots) arguments.insert(arguments.end(), {"--data-root", root});
     if (!Spawn(arguments, error)) return false;

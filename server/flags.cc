@@ -67,6 +67,8 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
       ->check(CLI::Range(1, 10'000));
   app.add_option("--ready-file", flags.ready_file,
                  "written once serving: {\"grpc\": ..., \"http\": ..., \"pid\": ...}");
+  app.add_option("--parent", flags.parent, "process that started this one: stop when it has died, however it died")
+      ->check(CLI::PositiveNumber);
   app.add_flag("--insecure", flags.insecure, "listen beyond this machine although nothing is encrypted");
   app.add_option("--mpirun", flags.mpirun, "absolute path of mpirun (default: from PATH)");
   app.add_option("--shim", flags.shim, "absolute path of lockstep-shim (default: beside lockstepd)");

@@ -19,6 +19,8 @@ struct ServerFlags {
   std::vector<std::string> data_roots;
   int slots = 0;
   std::string ready_file;
+  // Not 0: the process that started this one, whose end is a SIGTERM.
+  int parent = 0;
   // Serve without encryption beyond this machine.
   bool insecure = false;
   // Empty: found in PATH and beside lockstepd.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // lockstepd: flags, build the objects, serve until SIGTERM or SIGINT, stop.
 #include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -21,6 +23,9 @@ int Fail(const absl::Status& status) {
   return 1;
 }
 
+// SIGTERM when the parent ends. False: it has ended already.
+bool FollowParent(int parent) { return prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent; }
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -37,6 +42,10 @@ int main(int argc, char** argv) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  if (parsed.flags.parent != 0 && !FollowParent(parsed.flags.parent)) {
+    return Fail(absl::FailedPreconditionError(
+        absl::StrCat("--parent ", parsed.flags.parent, " is not the process that started this one, or has died")));
+  }
 
   auto daemon = lockstep::Daemon::Start(parsed.flags);
   if (!daemon.ok()) return Fail(daemon.status());
