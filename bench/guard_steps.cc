@@ -45,7 +45,7 @@ absl::Status RunSteps(const v1::JobSpec& spec, const std::string& data_root, int
                                             {.sample = dataset->sample_shape(),
                                              .max_rows = step_plan.max_shard_rows(),
                                              .slots = FitInput(spec, info, 1, 1).train_slots,
-                                             .columns = model->TakesColumns(step_plan.max_shard_rows())}));
+                                             .form = model->FormOfSamples(step_plan.max_shard_rows())}));
   for (int64_t step = 0; step < steps; ++step) {
     const StepPlace place = step_plan.At(step);
     LOCKSTEP_ASSIGN_OR_RETURN(const Batch batch, sampler->Take({place.epoch, place.first_position, place.rows}));

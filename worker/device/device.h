@@ -128,6 +128,10 @@ struct GatherArgs {
   float offset = 0.0f;
 };
 
+// What there is of a batch of samples: all numbers, some columns (Tensor::columns), or where they come from
+// (Tensor::byte_rows).
+enum class SampleForm : uint8_t { kAll, kColumns, kBytes };
+
 // A window that moves over images [height, width]; index 0 is the height.
 struct WindowArgs {
   std::array<int64_t, 2> size{1, 1};
@@ -229,20 +233,19 @@ class Device {
   // out[i, :] = rows[indices[i], :] * scale + offset. rows: [n, width] kU8 or kF32 (kF64 for a kF64
   // out); indices: kI64 [batch]; out: [batch, width].
   virtual void GatherRows(Tensor rows, Tensor indices, const GatherArgs& args, Tensor out) = 0;
-  // True: products of such a matrix [rows, width] of which only some columns are there (Tensor::columns) with `n`
-  // columns are faster than those of all of it.
-  virtual bool TakesColumns(int64_t rows, int64_t width, int64_t n, ProductPrecision precision) const {
+  // In which form a matrix [rows, width] of bytes, mostly zero, is multiplied fastest with `n` columns.
+  virtual SampleForm FormOfSamples(int64_t rows, int64_t width, int64_t n, ProductPrecision precision) const {
     static_cast<void>(rows), static_cast<void>(width), static_cast<void>(n), static_cast<void>(precision);
-    return false;
+    return SampleForm::kAll;
   }
   // GatherRows of kU8 rows, without args.offset: what is not zero in any of them. columns: room for the width; is set.
-  // out: [batch, width], of which the first batch * columns->count are set. Only where TakesColumns.
+  // out: [batch, width], of which the first batch * columns->count are set. Only where a FormOfSamples is kColumns.
   virtual void GatherColumns(Tensor rows, Tensor indices, const GatherArgs& args, ColumnList* columns, Tensor out) {
     static_cast<void>(rows), static_cast<void>(indices), static_cast<void>(args), static_cast<void>(columns);
     static_cast<void>(out);
   }
   // A step of plain SGD whose gradient nobody else wants to see: w -= step_size x^T dy. x: [rows, width], with
-  // Tensor::columns; dy: [rows, n]; w: [width, n]. Only where TakesColumns.
+  // Tensor::columns; dy: [rows, n]; w: [width, n]. Only where a FormOfSamples is kColumns.
   virtual void StepColumns(double step_size, Tensor x, Tensor dy, Tensor w) {
     static_cast<void>(step_size), static_cast<void>(x), static_cast<void>(dy), static_cast<void>(w);
   }
@@ -263,8 +266,8 @@ class Device {
   // to = from, rounded as factors are. from: kF32; to: of a FactorType that is not kF32, as many elements.
   virtual void Round(Tensor from, Tensor to) { static_cast<void>(from), static_cast<void>(to); }
   // See GemmArgs. out aliases nothing. Of kF32 tensors, a, b, GemmArgs::source and, without accumulate and row_sums,
-  // out may be of FactorType(precision); then the bias may be rounded like a factor. Where TakesColumns, `a` may have
-  // some columns alone, with neither transpose_b nor accumulate.
+  // out may be of FactorType(precision); then the bias may be rounded like a factor. Where it is a
+  // FormOfSamples, `a` may be of some columns alone, or of ByteRows, with neither transpose_b nor accumulate.
   virtual void Gemm(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out) = 0;
   // out[j] = sum over i of dy[i, j], in an order that rows and n alone decide. dy: [rows, n], out: [n].
   virtual void SumRows(Tensor dy, Tensor out) = 0;

@@ -51,6 +51,14 @@ struct ColumnList {
   uint16_t* columns = nullptr;
 };
 
+// Rows of a table of bytes as numbers: x[i, :] = table[indices[i], :] * scale. In memory that the host can use, whose
+// owner is somebody else.
+struct ByteRows {
+  const uint8_t* table = nullptr;
+  const int64_t* indices = nullptr;
+  float scale = 1;
+};
+
 // Dense. `data` is device memory and outlives the view.
 struct Tensor {
   void* data = nullptr;
@@ -60,6 +68,8 @@ struct Tensor {
   // Not null: of a matrix of this shape `data` holds these columns alone, [rows, columns->count]; all others are zero.
   // Nothing takes such a tensor but what says so.
   const ColumnList* columns = nullptr;
+  // Not null: of a matrix of this shape, or of as many rows, the numbers are these, and `data` is null. The same holds.
+  const ByteRows* byte_rows = nullptr;
 
   int64_t elements() const { return shape.elements(); }
   size_t bytes() const { return static_cast<size_t>(elements()) * SizeOf(type); }
@@ -68,7 +78,7 @@ struct Tensor {
     return static_cast<T*>(data);
   }
   // The same memory with another shape of as many elements, or fewer.
-  Tensor Reshaped(const Shape& s) const { return {data, s, type, layout, columns}; }
+  Tensor Reshaped(const Shape& s) const { return {data, s, type, layout, columns, byte_rows}; }
 };
 
 }  // namespace lockstep

@@ -95,7 +95,7 @@ class Profiler {
                                                         {.sample = dataset_->sample_shape(),
                                                          .max_rows = steps_->max_shard_rows(),
                                                          .slots = input.train_slots,
-                                                         .columns = model_->TakesColumns(steps_->max_shard_rows())}));
+                                                         .form = model_->FormOfSamples(steps_->max_shard_rows())}));
     sampler_->Follow([this](int64_t index) -> std::optional<Piece> {
       return PieceOf(index / plan_.logical_shards, static_cast<int>(index % plan_.logical_shards));
     });

@@ -121,7 +121,7 @@ std::vector<int> Graph::CountUses() const {
 void Graph::Bind(size_t lane, const Tensor& inputs, bool training) {
   const Bound& bound = bound_[lane];
   if (bound.inputs.data == inputs.data && bound.inputs.columns == inputs.columns &&
-      bound.inputs.shape == inputs.shape && bound.training == training) {
+      bound.inputs.byte_rows == inputs.byte_rows && bound.inputs.shape == inputs.shape && bound.training == training) {
     return;
   }
   bound_[lane] = {inputs, training};

@@ -68,13 +68,14 @@ class ModelImpl final : public Model {
   const Objective& objective() const override { return *objective_; }
   bool needs_whole_batch() const override { return whole_batch_width_ > 0; }
 
-  bool TakesColumns(int64_t rows) const override {
+  SampleForm FormOfSamples(int64_t rows) const override {
     const int64_t n = needs_whole_batch() || type_ != DType::kF32 ? 0 : graph_.ColumnsOfSamples(plan_);
-    const auto takes = [&](ProductPrecision precision) {
-      return device_->TakesColumns(rows, plan_.input.elements(), n, precision);
+    if (n == 0) return SampleForm::kAll;
+    const auto form = [&](ProductPrecision precision) {
+      return device_->FormOfSamples(rows, plan_.input.elements(), n, precision);
     };
     // Evaluation is in float.
-    return n > 0 && takes(precision_) && takes(ProductPrecision::kFloat);
+    return form(precision_) == form(ProductPrecision::kFloat) ? form(precision_) : SampleForm::kAll;
   }
 
   void Initialize(uint64_t seed) override {
@@ -166,7 +167,8 @@ class ModelImpl final : public Model {
   int64_t FirstNonFinite(size_t lane, const Batch& batch, bool loss_is_finite, Tensor gradient, Tensor flag) override {
     if (batch.rows > 0) {
       // What is made of bytes is finite.
-      if (batch.inputs.columns == nullptr && !IsFinite(batch.inputs, flag)) return kSamplesPlace;
+      const bool of_bytes = batch.inputs.columns != nullptr || batch.inputs.byte_rows != nullptr;
+      if (!of_bytes && !IsFinite(batch.inputs, flag)) return kSamplesPlace;
       if (batch.targets.type != DType::kI32 && !IsFinite(batch.targets, flag)) return kTargetsPlace;
       for (const Node& node : graph_.nodes) {
         if (!IsFinite(node.calls[lane].y, flag)) return kFirstLayerPlace + node.index;

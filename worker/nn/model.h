@@ -81,9 +81,9 @@ class Model {
   // True: a layer normalises over the whole batch, so a step's shards go through the model together.
   virtual bool needs_whole_batch() const = 0;
 
-  // True: a batch of so many rows may have some columns of its inputs alone (Tensor::columns), in ForwardBackward and
-  // Evaluate.
-  virtual bool TakesColumns(int64_t rows) const = 0;
+  // The form in which a batch's inputs may be in ForwardBackward and Evaluate, besides kAll, and are best where `rows`
+  // of them are mostly zero. Any number of rows may then come in this form.
+  virtual SampleForm FormOfSamples(int64_t rows) const = 0;
 
   // Initial weights: a function of the seed and each parameter's place in the model.
   virtual void Initialize(uint64_t seed) = 0;

@@ -56,9 +56,35 @@ bool HasEmptyColumns(const DataTable& table, int64_t batch_rows) {
   return static_cast<double>(there) < kColumnsBelow * static_cast<double>(kBatchesLookedThrough * width);
 }
 
-bool LeavesOutColumns(const DataTable& table, const SamplerOptions& options) {
-  if (!options.columns || table.features.type != DType::kU8 || table.offset != 0 || table.samples == 0) return false;
-  return options.sample.elements() <= ColumnList::kMaxWidth && HasEmptyColumns(table, options.max_rows);
+// So many rows are looked through. Where a smaller share of them than this is not zero, zeros are left out.
+constexpr int64_t kRowsLookedThrough = 64;
+constexpr double kBytesBelow = 0.4;
+
+bool IsMostlyZero(const DataTable& table) {
+  const int64_t width = table.features.elements() / table.features.shape[0];
+  const int64_t step = (table.samples + kRowsLookedThrough - 1) / kRowsLookedThrough;
+  int64_t seen = 0, there = 0;
+  for (int64_t i = 0; i < table.samples; i += step, seen += width) {
+    const uint8_t* row = table.features.as<uint8_t>() + (table.rows == nullptr ? i : table.rows[i]) * width;
+    there += width - std::count(row, row + width, uint8_t{0});
+  }
+  return static_cast<double>(there) < kBytesBelow * static_cast<double>(seen);
+}
+
+SampleForm FormOf(const DataTable& table, const SamplerOptions& options) {
+  const bool bytes = table.features.type == DType::kU8 && table.offset == 0 && table.samples > 0;
+  switch (bytes ? options.form : SampleForm::kAll) {
+    case SampleForm::kColumns:
+      if (options.sample.elements() > ColumnList::kMaxWidth) break;
+      if (HasEmptyColumns(table, options.max_rows)) return SampleForm::kColumns;
+      break;
+    case SampleForm::kBytes:
+      if (IsMostlyZero(table)) return SampleForm::kBytes;
+      break;
+    case SampleForm::kAll:
+      break;
+  }
+  return SampleForm::kAll;
 }
 
 bool NeedsMaking(const DataTable& table, const v1::DatasetSpec& spec, bool training) {
@@ -131,14 +157,21 @@ absl::Status Sampler::PlaceTable(const DataTable& table) {
 }
 
 absl::Status Sampler::PrepareGather(const DataTable& table, const SamplerOptions& options) {
-  LOCKSTEP_ASSIGN_OR_RETURN(inputs_, Allocate(inputs_.shape, inputs_.type));
-  if (LeavesOutColumns(table, options)) {
+  const SampleForm form = FormOf(table, options);
+  if (form != SampleForm::kBytes) {
+    LOCKSTEP_ASSIGN_OR_RETURN(inputs_, Allocate(inputs_.shape, inputs_.type));
+  }
+  if (form == SampleForm::kColumns) {
     LOCKSTEP_ASSIGN_OR_RETURN(const Tensor columns, Allocate(Shape{options.sample.elements(), 2}, DType::kU8));
     columns_.columns = columns.as<uint16_t>();
     inputs_.columns = &columns_;
   }
   LOCKSTEP_ASSIGN_OR_RETURN(batch_targets_, Allocate(batch_targets_.shape, batch_targets_.type));
   LOCKSTEP_ASSIGN_OR_RETURN(indices_, Allocate(Shape{options.max_rows}, DType::kI64));
+  if (form == SampleForm::kBytes) {
+    bytes_ = {.indices = indices_.as<int64_t>(), .scale = gather_.scale};
+    inputs_.byte_rows = &bytes_;
+  }
   host_indices_.resize(static_cast<size_t>(options.max_rows));
   next_indices_.resize(host_indices_.size());
   return absl::OkStatus();
@@ -245,7 +278,9 @@ Batch Sampler::Gather(const Piece& piece) {
   const Tensor indices = FirstRows(indices_, piece.rows);
   device_->CopyFromHost(indices.data, host_indices_.data(), indices.bytes());
   const Tensor rows = batch.inputs.Reshaped(Shape{piece.rows, inputs_.elements() / inputs_.shape[0]});
-  if (rows.columns != nullptr) {
+  if (rows.byte_rows != nullptr) {
+    bytes_.table = features_.as<uint8_t>();
+  } else if (rows.columns != nullptr) {
     device_->GatherColumns(features_, indices, gather_, &columns_, rows);
   } else {
     device_->GatherRows(features_, indices, gather_, rows);

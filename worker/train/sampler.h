@@ -30,8 +30,8 @@ struct SamplerOptions {
   int64_t slots = 2;
   // False: held-out samples, which are normalised but not augmented.
   bool training = true;
-  // True: a batch may have some columns of its inputs alone; see Model::TakesColumns.
-  bool columns = false;
+  // In which a batch's inputs may be; see Model::FormOfSamples.
+  SampleForm form = SampleForm::kAll;
 };
 
 class Sampler {
@@ -102,8 +102,9 @@ class Sampler {
   Tensor inputs_;
   Tensor batch_targets_;
   Tensor indices_;
-  // Those that inputs_ has, where it has not all.
+  // What inputs_ is, where it is not all numbers.
   ColumnList columns_;
+  ByteRows bytes_;
   std::vector<int64_t> host_indices_;
   // What is gathered next, where that is known: its rows are on their way into the cache meanwhile.
   PieceOrder pieces_;

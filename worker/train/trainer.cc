@@ -166,12 +166,13 @@ absl::Status Trainer::PrepareInput(const Dataset& dataset) {
                                             {.sample = sample,
                                              .max_rows = step_plan_.max_shard_rows(),
                                              .slots = input.train_slots,
-                                             .columns = model_->TakesColumns(step_plan_.max_shard_rows())}));
-  LOCKSTEP_ASSIGN_OR_RETURN(
-      test_sampler_,
-      Sampler::Create(
-          device_, dataset.test(), spec,
-          {.sample = sample, .max_rows = Evaluator::kChunkRows, .slots = input.test_slots, .training = false}));
+                                             .form = model_->FormOfSamples(step_plan_.max_shard_rows())}));
+  LOCKSTEP_ASSIGN_OR_RETURN(test_sampler_, Sampler::Create(device_, dataset.test(), spec,
+                                                           {.sample = sample,
+                                                            .max_rows = Evaluator::kChunkRows,
+                                                            .slots = input.test_slots,
+                                                            .training = false,
+                                                            .form = model_->FormOfSamples(Evaluator::kChunkRows)}));
   const int64_t owned = owned_.end - owned_.first;
   train_sampler_->Follow([this, owned](int64_t index) -> std::optional<Piece> {
     const int64_t step = config_.first_step + index / owned;

@@ -102,7 +102,7 @@ TEST(AllocationTest, AStepThatLeavesOutColumnsAllocatesNothing) {
       PlanModel(FromText<v1::ModelSpec>("layers { flatten {} } layers { dense { units: 20 } }"), {28, 28}, violations);
   const auto loss = FromText<v1::LossSpec>("sparse_categorical_crossentropy { from_logits: true }");
   const auto model = Model::Create(device.get(), plan, loss, DType::kF32, kRows).value();
-  ASSERT_TRUE(model->TakesColumns(kRows));
+  ASSERT_EQ(model->FormOfSamples(kRows), SampleForm::kColumns);
   const Tensor table = arrays.Zeros({kRows, kWidth}, DType::kU8), indices = arrays.Zeros({kRows}, DType::kI64);
   const Tensor gradient = arrays.Zeros({model->parameters().elements()}, DType::kF32);
   const Tensor stats = arrays.Zeros({2}, DType::kF64);

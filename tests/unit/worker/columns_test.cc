@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Samples whose empty columns are left out: the same bits as with all of them.
+// Samples whose empty columns are left out, or whose products are made straight from bytes: the same bits as with all
+// numbers.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -43,7 +44,8 @@ struct Batches {
   std::vector<float> dense, some;
   std::vector<uint16_t> numbers;
   ColumnList list;
-  Tensor x, columns;
+  ByteRows source;
+  Tensor x, columns, bytes;
 
   Batches(Device& device, DarkTable& table) {
     for (int64_t i = table.samples - 1; i > 0; --i) indices.push_back(i);
@@ -56,6 +58,9 @@ struct Batches {
     x = View(dense, shape);
     columns = View(some, shape);
     columns.columns = &list;
+    source = {.table = table.bytes.data(), .indices = indices.data(), .scale = kScale};
+    bytes = {nullptr, shape, DType::kF32};
+    bytes.byte_rows = &source;
     const Tensor at{indices.data(), Shape{rows}, DType::kI64};
     device.GatherRows(table.Table(), at, {.scale = kScale}, x);
     device.GatherColumns(table.Table(), at, {.scale = kScale}, &list, columns);
@@ -165,23 +170,85 @@ TEST(GatherColumnsTest, BothWaysAreTheSame) {
   EXPECT_TRUE(SameBits(one.some, other.some));
 }
 
+class ByteRowsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (kernels_.byte_lists == nullptr) GTEST_SKIP() << "needs AVX-512 VBMI2";
+    // Kernels of our own, all of which add in order.
+    kernels_.core = CpuCore::kOther;
+    kernels_.large_bf16 = nullptr;
+  }
+  KernelChoice kernels_ = ChooseKernels();
+};
+
+TEST_F(ByteRowsTest, ProductsHaveTheBitsOfAllNumbers) {
+  for (const int threads : {1, 3}) {
+    const auto device = MakeCpuDeviceWith(kernels_, threads);
+    for (const int64_t width : {1, 63, 64, 130, 784}) {
+      for (const int64_t samples : {2, 17, 66, 131}) {
+        for (const uint64_t bright : {0, 3, 8}) {
+          DarkTable table(samples, width, bright);
+          const Batches batch(*device, table);
+          const int64_t rows = samples - 1;
+          for (const int64_t n : {64, 129}) {
+            SCOPED_TRACE(testing::Message() << samples << "x" << width << "x" << n << " bright " << bright);
+            std::vector<float> w = Random(width * n, 1), bias = Random(n, 2), dy = Random(rows * n, 3);
+            const Tensor weights = View(w, Shape{width, n}), b = View(bias, Shape{n}), up = View(dy, Shape{rows, n});
+            for (const ProductPrecision precision : {ProductPrecision::kFloat, ProductPrecision::kBf16}) {
+              std::vector<float> y(static_cast<size_t>(rows * n)), y_bytes = y;
+              const GemmArgs forward{.activation = {Activation::kRelu}, .precision = precision};
+              device->Gemm(forward, batch.x, weights, b, View(y, Shape{rows, n}));
+              device->Gemm(forward, batch.bytes, weights, b, View(y_bytes, Shape{rows, n}));
+              EXPECT_TRUE(SameBits(y, y_bytes));
+              std::vector<float> dw(w.size()), dw_bytes(w.size(), 7.0F);
+              const GemmArgs backward{.transpose_a = true, .precision = precision};
+              device->Gemm(backward, batch.x, up, {}, View(dw, Shape{width, n}));
+              device->Gemm(backward, batch.bytes, up, {}, View(dw_bytes, Shape{width, n}));
+              EXPECT_TRUE(SameBits(dw, dw_bytes));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(ByteRowsTest, FullRegistersAndPanelsAreListed) {
+  // More rows and columns than are listed at a time, and bytes that are all there.
+  DarkTable table(600, 1100, 8);
+  for (uint8_t& byte : table.bytes) byte = byte == 0 ? 255 : byte;
+  const auto device = MakeCpuDeviceWith(kernels_, 1);
+  const Batches batch(*device, table);
+  std::vector<float> w = Random(1100 * 64, 1), y(599 * 64), y_bytes(599 * 64);
+  device->Gemm({}, batch.x, View(w, Shape{1100, 64}), {}, View(y, Shape{599, 64}));
+  device->Gemm({}, batch.bytes, View(w, Shape{1100, 64}), {}, View(y_bytes, Shape{599, 64}));
+  EXPECT_TRUE(SameBits(y, y_bytes));
+}
+
 // Whether some columns are enough is said by the model: whoever else reads the samples wants all.
-TEST(ModelColumnsTest, OnlyDenseLayersTakeSomeColumns) {
+TEST(ModelColumnsTest, OnlyDenseLayersTakeAnotherForm) {
   const auto device = MakeCpuDevice(1);
-  const auto takes = [&](const std::string& layers, int64_t rows = 32, ProductPrecision precision = {}) {
+  const auto form = [&](const std::string& layers, int64_t rows = 32, ProductPrecision precision = {}) {
     Violations violations;
     const ModelPlan plan = PlanModel(conformance::FromText<v1::ModelSpec>(layers), {28, 28}, violations);
     EXPECT_TRUE(violations.empty()) << layers << violations.list().front().description;
     const auto loss = conformance::FromText<v1::LossSpec>("sparse_categorical_crossentropy { from_logits: true }");
-    return Model::Create(device.get(), plan, loss, DType::kF32, rows, {}, 1, precision).value()->TakesColumns(rows);
+    return Model::Create(device.get(), plan, loss, DType::kF32, rows, {}, 1, precision).value()->FormOfSamples(rows);
   };
+  const auto takes = [&](const std::string& layers) { return form(layers) == SampleForm::kColumns; };
   const std::string flat = "layers { flatten {} } ", dense = "layers { dense { units: 16 activation: 'relu' } } ",
                     last = "layers { dense { units: 10 } }";
   EXPECT_TRUE(takes(flat + dense + last));
   EXPECT_TRUE(takes(flat + last));
-  EXPECT_FALSE(takes(flat + dense + last, 32, ProductPrecision::kBf16));
+  EXPECT_EQ(form(flat + dense + last, 32, ProductPrecision::kBf16), SampleForm::kAll);
   // Zeros are skipped one by one there.
-  EXPECT_FALSE(takes(flat + "layers { dense { units: 1024 } } " + last, 128));
+  const KernelChoice kernels = ChooseKernels();
+  const bool lists = kernels.byte_lists != nullptr;
+  const std::string wide = flat + "layers { dense { units: 1024 } } " + last;
+  EXPECT_EQ(form(wide, 128), lists ? SampleForm::kBytes : SampleForm::kAll);
+  // Where pairs of bfloat16 are fast, training multiplies all.
+  EXPECT_EQ(form(wide, 128, ProductPrecision::kBf16),
+            lists && kernels.core == CpuCore::kIntel ? SampleForm::kBytes : SampleForm::kAll);
   EXPECT_FALSE(takes(flat + "layers { dropout { rate: 0.5 } } " + dense + last));
   EXPECT_FALSE(takes("layers { layer_normalization {} } " + flat + dense + last));
   // It normalises over the whole batch, which is kept for that.

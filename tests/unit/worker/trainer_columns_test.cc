@@ -103,6 +103,22 @@ TEST_F(ColumnsTrainerTest, APenalisedOrAFrozenKernelIsTreatedAsSuch) {
   }
 }
 
+// A layer so wide that it is multiplied straight from bytes; the last batch of an epoch is a smaller one.
+TEST_F(ColumnsTrainerTest, AWideLayerTakesBytesAndGivesTheSameWeights) {
+  for (const v1::Precision precision : {v1::PRECISION_UNSPECIFIED, v1::PRECISION_MIXED_BFLOAT16}) {
+    TrainOptions options = Options(R"({"adam": {}})", 1);
+    options.spec.mutable_training()->set_batch_size(280);
+    options.spec.mutable_training()->set_precision(precision);
+    options.spec.mutable_model()->mutable_layers(1)->mutable_dense()->set_units(64);
+    const Outcome near = Train(1, "near", options);
+    ASSERT_EQ(near.model_sha256.size(), 64U) << near.status;
+    options.device = [] { return std::make_unique<FarDevice>(); };
+    const Outcome all = Train(1, "all", options);
+    EXPECT_EQ(near.model_sha256, all.model_sha256) << precision;
+    EXPECT_EQ(Epochs(near).back().test_loss(), Epochs(all).back().test_loss());
+  }
+}
+
 TEST_F(ColumnsTrainerTest, EveryNumberOfRanksGivesTheSameBits) {
   const TrainOptions options = Options(R"({"sgd": {"learning_rate": 0.5}})", 4);
   const Outcome one = Train(1, "one", options);

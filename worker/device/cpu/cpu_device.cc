@@ -129,8 +129,8 @@ class CpuDevice final : public Device {
       }
     });
   }
-  bool TakesColumns(int64_t rows, int64_t width, int64_t n, ProductPrecision precision) const override {
-    return precision != ProductPrecision::kBf16 && rows * width * n < cpu::kColumnsUpTo;
+  SampleForm FormOfSamples(int64_t rows, int64_t width, int64_t n, ProductPrecision precision) const override {
+    return gemm_.FormOfSamples(rows, width, n, precision);
   }
   void GatherColumns(Tensor rows, Tensor indices, const GatherArgs& args, ColumnList* columns, Tensor out) override {
     const auto gather = kernels_.gather_columns == nullptr ? cpu::GatherColumns : kernels_.gather_columns;

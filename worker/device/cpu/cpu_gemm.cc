@@ -38,6 +38,12 @@ void CpuGemm::RunOwn(const GemmArgs& args, Tensor a, Tensor b, Tensor out) {
   }
 }
 
+SampleForm CpuGemm::FormOfSamples(int64_t rows, int64_t width, int64_t n, ProductPrecision precision) const {
+  const bool rounds = precision == ProductPrecision::kBf16;
+  if (rows * width * n < kColumnsUpTo) return rounds ? SampleForm::kAll : SampleForm::kColumns;
+  return sparse_.TakesBytes(n, precision) ? SampleForm::kBytes : SampleForm::kAll;
+}
+
 const char* CpuGemm::Bf16Name() const {
   if (matmul_.has_matrix_units()) return "bfloat16 on matrix units";
   return large_.has(ProductPrecision::kBf16) ? "bfloat16" : "bfloat16 in float";
@@ -52,6 +58,9 @@ bool CpuGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor 
   if (a.columns != nullptr) {
     columns_.Multiply(args, a, b, out, reinterpret_cast<float*>(pack_));
     return false;
+  }
+  if (a.byte_rows != nullptr) {
+    return RunFinished(args, bias, [&](const GemmArgs& own, Tensor added) { sparse_.Run(own, a, b, added, out); });
   }
   if (k > 0 && sparse_.Pays(args, a, out)) {
     return RunFinished(args, bias, [&](const GemmArgs& own, Tensor added) { sparse_.Run(own, a, b, added, out); });

@@ -21,6 +21,7 @@ class CpuGemm {
   // See Device::Gemm. False: bias and activation are still to be done.
   bool Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);
   // See Device.
+  SampleForm FormOfSamples(int64_t rows, int64_t width, int64_t n, ProductPrecision precision) const;
   void StepColumns(double step_size, Tensor x, Tensor dy, Tensor w) {
     columns_.Step(step_size, x, dy, w, reinterpret_cast<float*>(pack_));
   }

@@ -27,6 +27,12 @@ bool CpuSparseGemm::Pays(const GemmArgs& args, Tensor a, Tensor out) {
   return static_cast<double>(there) < SparseBelow(args.precision, kernels_) * static_cast<double>(seen);
 }
 
+bool CpuSparseGemm::TakesBytes(int64_t columns, ProductPrecision precision) const {
+  // Where pairs are fast, fewer zeros are left out.
+  const bool pairs = precision == ProductPrecision::kBf16 && kernels_.large_bf16 != nullptr;
+  return kernels_.sparse != nullptr && kernels_.byte_lists != nullptr && columns >= kSparseFromColumns && !pairs;
+}
+
 void CpuSparseGemm::TakeScratch() {
   while (scratch_.size() < static_cast<size_t>(threads_)) {
     scratch_.push_back(std::make_unique_for_overwrite<SparseScratch>());
@@ -37,6 +43,8 @@ void CpuSparseGemm::Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, T
   TakeScratch();
   RunParts(ProblemOf(args, a, b, bias, out), threads_, kSparseColumns, [&](int part, LargeGemmProblem problem) {
     kernels_.sparse->gemm({.product = problem,
+                           .bytes = a.byte_rows,
+                           .list = kernels_.byte_lists,
                            .round = args.precision == ProductPrecision::kBf16 ? kernels_.f32->round_bf16 : nullptr,
                            .scratch = scratch_[static_cast<size_t>(part)].get()});
   });

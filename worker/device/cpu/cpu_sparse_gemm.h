@@ -19,6 +19,8 @@ class CpuSparseGemm {
   // True: Run is faster than what else there is. That is a function of the shapes, the kind of core, and what is in
   // `a`: a few of its rows are looked through.
   bool Pays(const GemmArgs& args, Tensor a, Tensor out);
+  // True: samples may come as bytes where they are multiplied with so many columns.
+  bool TakesBytes(int64_t columns, ProductPrecision precision) const;
   // As Device::Gemm, of float tensors, none of the sizes 0. The activation is one that AppliesActivation. kBf16:
   // factors are rounded on the way, and multiplied as floats, which is exact.
   void Run(const GemmArgs& args, Tensor a, Tensor b, Tensor bias, Tensor out);

@@ -23,6 +23,7 @@ int AvailableKernels(KernelChoice* out, int capacity) {
     add({"avx512", &kernels_avx512::kF32, &kernels_avx512::kF64, &kernels_avx512::kLaneKernels,
          kernels_avx512::LargeGemm, bf16 ? kernels_avx512_bf16::LargeGemm : nullptr,
          bf16 ? &kernels_avx512_bf16::kLanePairKernels : nullptr, &kernels_avx512::kSparse,
+         __builtin_cpu_supports("avx512vbmi2") ? &kernels_avx512_vbmi2::kByteLists : nullptr,
          __builtin_cpu_supports("avx512vbmi2") ? kernels_avx512_vbmi2::kGatherColumns : nullptr});
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))

@@ -107,6 +107,7 @@ struct LaneKernels;
 struct LanePairKernels;
 // sparse_gemm.h
 struct SparseKernels;
+struct ByteLists;
 // cpu_columns.h
 struct GatherColumnsProblem;
 using GatherColumnsFunction = int64_t (*)(const GatherColumnsProblem& problem);
@@ -124,11 +125,13 @@ struct KernelChoice {
   const CpuKernels<float>* f32;
   const CpuKernels<double>* f64;
   const LaneKernels* lanes;
-  // Null where the set or the machine has none: of floats, of floats rounded to BF16, and what skips zeros.
+  // Null where the set or the machine has none: of floats, of floats rounded to BF16, what skips zeros, and what lists
+  // them from bytes.
   LargeGemmFunction large_f32 = nullptr;
   LargeGemmFunction large_bf16 = nullptr;
   const LanePairKernels* lane_pairs = nullptr;
   const SparseKernels* sparse = nullptr;
+  const ByteLists* byte_lists = nullptr;
   // Null: the one for all machines.
   GatherColumnsFunction gather_columns = nullptr;
   CpuCore core = CpuCore::kOther;

@@ -15,6 +15,8 @@ struct LargeGemmProblem {
   const float* a = nullptr;
   int64_t a_stride = 0;
   bool transpose_a = false;
+  // Of a part of a product: the whole one's row of op(a) that `a` begins with.
+  int64_t first_row = 0;
   // op(b): [k, n]; stored so, or as [n, k].
   const float* b = nullptr;
   int64_t b_stride = 0;

@@ -19,7 +19,8 @@ LargeGemmProblem PartOf(const LargeGemmProblem& whole, int64_t part, int64_t par
   } else {
     const int64_t first = whole.m * part / parts;
     g.m = whole.m * (part + 1) / parts - first;
-    g.a += whole.transpose_a ? first : first * whole.a_stride;
+    g.first_row = first;
+    if (g.a != nullptr) g.a += whole.transpose_a ? first : first * whole.a_stride;
     g.out += first * whole.out_stride;
   }
   return g;

@@ -18,8 +18,15 @@ struct Lists {
   }
 };
 
-void ListRows(const LargeGemmProblem& g, int64_t i, int64_t rows, int64_t p, int64_t depth, Lists& lists,
+void ListRows(const SparseGemmProblem& s, int64_t i, int64_t rows, int64_t p, int64_t depth, Lists& lists,
               int32_t* counts) {
+  const LargeGemmProblem& g = s.product;
+  if (s.bytes != nullptr) {
+    lists.used += (g.transpose_a ? s.list->columns : s.list->rows)(*s.bytes, g.a_stride, g.first_row + i, rows, p,
+                                                                   depth, lists.scratch->values + lists.used,
+                                                                   lists.scratch->places + lists.used, counts);
+    return;
+  }
   if (!g.transpose_a) {
     for (int64_t r = 0; r < rows; ++r) counts[r] = lists.Append(g.a + (i + r) * g.a_stride + p, depth);
     return;
@@ -167,7 +174,7 @@ void RunListed(const SparseGemmProblem& s, int64_t i, int64_t rows, int64_t p, i
   int64_t begins[kSparseListed / kSparseDepth];
   for (int64_t b = 0, q = p; q < end; q += kSparseDepth, ++b) {
     begins[b] = lists.used;
-    ListRows(g, i, rows, q, Least(end - q, kSparseDepth), lists, scratch.counts + b * kSparseRows);
+    ListRows(s, i, rows, q, Least(end - q, kSparseDepth), lists, scratch.counts + b * kSparseRows);
   }
   if (s.round != nullptr) s.round(scratch.values, lists.used, scratch.values);
   // What lies as a panel does is taken from where it is.
