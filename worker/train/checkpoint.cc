@@ -90,7 +90,8 @@ nlohmann::json ReadManifest(const fs::path& folder) {
 
 int64_t StepOf(const fs::path& folder) {
   int64_t step = -1;
-  absl::string_view name(folder.filename().native());
+  const fs::path last = folder.filename();
+  absl::string_view name(last.native());
   return absl::ConsumePrefix(&name, kPrefix) && absl::SimpleAtoi(name, &step) ? step : -1;
 }
 
