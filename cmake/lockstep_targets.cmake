@@ -69,11 +69,15 @@ function(lockstep_test_cases name)
 endfunction()
 
 # The target <LABEL>_tests builds all of a label.
-# lockstep_test(name LABEL unit SOURCES a_test.cc DEPS x [TIMEOUT 60] [PROCESSORS 1]): one GoogleTest program.
+# lockstep_test(name LABEL unit SOURCES a_test.cc DEPS x [TIMEOUT 60] [PROCESSORS 1] [SANITIZED_SHARDS 1]): one GoogleTest
+# program. Under a sanitizer its cases are spread over so many tests, each of which has the whole time.
 function(lockstep_test name)
-  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT;PROCESSORS" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT;PROCESSORS;SANITIZED_SHARDS" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
+  endif()
+  if(NOT LOCKSTEP_SANITIZER OR NOT ARG_SANITIZED_SHARDS)
+    set(ARG_SANITIZED_SHARDS 1)
   endif()
   # The thread sanitizer makes what touches much memory many times as slow. Tests that measure are told.
   set(slowness 1)
@@ -92,8 +96,15 @@ function(lockstep_test name)
   target_link_libraries(${name} PRIVATE lockstep_options ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   target_compile_options(${name} PRIVATE ${LOCKSTEP_TEST_OPTIONS})
   lockstep_precompile(${name} test)
-  add_test(NAME ${ARG_LABEL}/${name} COMMAND ${name} --gtest_brief=1)
-  set_tests_properties(${ARG_LABEL}/${name} PROPERTIES
-    LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ARG_PROCESSORS}
-    ENVIRONMENT "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp ignore_noninstrumented_modules=1 report_mutex_bugs=0;ASAN_OPTIONS=detect_leaks=0;LOCKSTEP_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};LOCKSTEP_SOURCE_DIR=${PROJECT_SOURCE_DIR};LOCKSTEP_TEST_SLOWNESS=${slowness}")
+  foreach(shard RANGE 1 ${ARG_SANITIZED_SHARDS})
+    set(test ${ARG_LABEL}/${name})
+    if(ARG_SANITIZED_SHARDS GREATER 1)
+      string(APPEND test _${shard}_of_${ARG_SANITIZED_SHARDS})
+    endif()
+    math(EXPR index "${shard} - 1")
+    add_test(NAME ${test} COMMAND ${name} --gtest_brief=1)
+    set_tests_properties(${test} PROPERTIES
+      LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} PROCESSORS ${ARG_PROCESSORS}
+      ENVIRONMENT "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp ignore_noninstrumented_modules=1 report_mutex_bugs=0;ASAN_OPTIONS=detect_leaks=0;LOCKSTEP_BIN_DIR=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};LOCKSTEP_SOURCE_DIR=${PROJECT_SOURCE_DIR};LOCKSTEP_TEST_SLOWNESS=${slowness};GTEST_TOTAL_SHARDS=${ARG_SANITIZED_SHARDS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()
