@@ -155,8 +155,8 @@ constexpr AddEntriesFunction kAddEntries[] = {AddEntries<1>, AddEntries<2>, AddE
 void Finish(const LargeGemmProblem& g, int64_t i, int64_t rows, int64_t j, int64_t columns) {
   for (int64_t r = 0; r < rows; ++r) {
     float* const __restrict out = g.out + (i + r) * g.out_stride + j;
-    const float* const __restrict bias = g.bias + j;
     if (g.bias != nullptr) {
+      const float* const __restrict bias = g.bias + j;
       for (int64_t c = 0; c < columns; ++c) out[c] += bias[c];
     }
     if (g.relu) {
