@@ -18,7 +18,8 @@ class BenchTest(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory(prefix="lockstep-e2e-data-")
         cls.root = pathlib.Path(cls.folder.name)
-        harness.synthetic_data(cls.root)
+        # 62 whole batches: whichever steps are traced, all have as many rows.
+        harness.synthetic_data(cls.root, train=62 * 32)
         cls.job = cls.root / "job.json"
         cls.job.write_text(json.dumps(harness.job("bench", "synthetic-digits", harness.MLP, workers=2)))
 
